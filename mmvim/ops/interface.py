@@ -1,0 +1,217 @@
+"""What models call: :func:`scan` and :func:`walk_conv`. Checks, one form for all arguments, and the choice of backend."""
+
+import torch
+from torch import Tensor
+
+from . import library  # noqa: F401  defines torch.ops.mmvim
+from .backends import resolve
+from .chunked import state_dtype
+from .walks import Walks
+
+_IO_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+
+
+def scan(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None = None,
+    *,
+    walks: Walks,
+    z: Tensor | None = None,
+    delta_bias: Tensor | None = None,
+    delta_softplus: bool = True,
+    dt_weight: Tensor | None = None,
+    u_order: str = 'token',
+    param_order: str = 'token',
+    merge: str = 'sum',
+    scale: float = 1.0,
+    out_dtype: torch.dtype | None = None,
+    return_last_state: bool = False,
+    backend: str = 'auto',
+) -> Tensor | tuple[Tensor, Tensor]:
+    """Selective scan (S6, https://arxiv.org/abs/2312.00752) of tokens along K walks.
+
+    Step s of walk k stands at token ``t = walks[k, s]`` and computes, for each channel with its N states::
+
+        d = softplus(dt_weight @ delta[t] + delta_bias)      h = exp(d * A) * h + d * u[t] * B[t]
+        y_k[t] = C[t] . h + D * u[t]
+
+    A step without a token writes nothing. Token-ordered inputs count there as u = B = C = 0 and delta = 0 before bias
+    and softplus, so that the state decays; step-ordered inputs are used as they are.
+
+    The state, delta and all sums are fp32 (fp64 for fp64 inputs). For a backward pass the states in front of every 32nd
+    step are kept: at most N / 8 bytes per (token, channel, walk) in fp32, besides the arguments themselves. The backward
+    pass is deterministic. There is no second derivative, and none through the last state.
+
+    Args:
+        u: Input, (B, L, D) shared by all walks, or (B, K, L, D); with ``u_order='step'`` (B, K, S, D).
+        delta: Step size before bias and softplus, (B[, K], T, D), or low rank (B[, K], T, R) with ``dt_weight``; T = L
+            tokens, or S steps with ``param_order='step'``.
+        A: (1|K, D, N), negative for a state that decays.
+        B: (B[, K], T, N).
+        C: (B[, K], T, N).
+        D: Skip connection, (1|K, D).
+        walks: Orders over L tokens, see :mod:`mmvim.ops.walks`.
+        z: Gate (B, L, D): the result is multiplied with silu(z).
+        delta_bias: (1|K, D), added before softplus.
+        delta_softplus: Whether delta goes through softplus.
+        dt_weight: (1|K, D, R), projects a low-rank delta.
+        u_order: ``'token'``, or ``'step'`` where u is already in walking order.
+        param_order: The same for delta, B and C.
+        merge: ``'sum'`` adds the walks up, ``'none'`` keeps them apart.
+        scale: Factor of the result.
+        out_dtype: Dtype of the result, that of u by default.
+        return_last_state: Whether to return the state behind the last step as well.
+        backend: ``'auto'``, ``'cpu'``, ``'cuda'`` or ``'torch'``; see :mod:`mmvim.ops.backends`.
+
+    Returns:
+        y, (B, L, D) for ``merge='sum'`` or (B, K, L, D), 0 where a walk does not visit; with ``return_last_state`` also
+        the state (B, K, D, N).
+
+    Raises:
+        TypeError: If dtypes differ outside autocast, or are not floating point numbers of a supported kind.
+        ValueError: If shapes or devices do not fit.
+        RuntimeError: If ``backend`` is not available.
+    """
+    u_step = _is_step('u_order', u_order)
+    param_step = _is_step('param_order', param_order)
+    if merge not in ('sum', 'none'):
+        raise ValueError(f"merge={merge!r}: expected 'sum' or 'none'")
+    if A.is_complex():
+        raise TypeError('A is complex: complex states are not supported, A must be real')
+    num_walks, num_tokens, num_steps = walks.num_walks, walks.num_tokens, walks.num_steps
+    batch, channels = u.shape[0], u.shape[-1]
+    d_state = A.shape[-1]
+    length = num_steps if param_step else num_tokens
+    u = _per_walk('u', u, batch, num_walks, num_steps if u_step else num_tokens, channels)
+    rank = channels if dt_weight is None else dt_weight.shape[-1]
+    delta = _per_walk('delta', delta, batch, num_walks, length, rank)
+    B = _per_walk('B', B, batch, num_walks, length, d_state)
+    C = _per_walk('C', C, batch, num_walks, length, d_state)
+    _expect('A', A, (num_walks, channels, d_state))
+    _expect('D', D, (num_walks, channels))
+    _expect('delta_bias', delta_bias, (num_walks, channels))
+    _expect('dt_weight', dt_weight, (num_walks, channels, rank))
+    if z is not None and z.shape != (batch, num_tokens, channels):
+        raise ValueError(f'z: expected (B, L, D) = {(batch, num_tokens, channels)}, got {tuple(z.shape)}')
+    u, delta, B, C, z = _common_dtype({'u': u, 'delta': delta, 'B': B, 'C': C, 'z': z})
+    dtype = state_dtype(u.dtype)
+    A, D, delta_bias, dt_weight = (
+        None if x is None else x.to(dtype).contiguous() for x in (A, D, delta_bias, dt_weight)
+    )
+    tensors = (u, delta, A, B, C, D, z, delta_bias, dt_weight)
+    table = _table(walks, u)
+    _same_device(u, delta=delta, A=A, B=B, C=C, D=D, z=z, delta_bias=delta_bias, dt_weight=dt_weight)
+    save = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
+    op = torch.ops.mmvim.scan_torch if resolve(backend, u.device) else torch.ops.mmvim.scan
+    y, _, last_state = op(
+        *tensors, table, walks.kinds, walks.height, walks.width,
+        delta_softplus, u_step, param_step, merge == 'sum', scale, out_dtype or u.dtype, save,
+    )  # fmt: skip
+    return (y, last_state) if return_last_state else y
+
+
+def walk_conv(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    walks: Walks,
+    activation: str | None = 'silu',
+    order: str = 'token',
+    backend: str = 'auto',
+) -> Tensor:
+    """Depthwise causal convolution along each of K walks: the step sees itself and the W - 1 steps before it.
+
+    Args:
+        x: (B, L, D); zero in front of the first step and at steps without a token.
+        weight: (K, D, W), tap W - 1 multiplies the current step.
+        bias: (K, D).
+        walks: Orders over L tokens, see :mod:`mmvim.ops.walks`.
+        activation: ``'silu'`` or ``None``.
+        order: ``'token'`` puts results back to their tokens, ``'step'`` leaves them in walking order.
+        backend: As in :func:`scan`.
+
+    Returns:
+        (B, K, L, D), 0 where a walk does not visit; with ``order='step'`` (B, K, S, D), a value for every step.
+
+    Raises:
+        TypeError: If a dtype is not supported.
+        ValueError: If shapes or devices do not fit.
+        RuntimeError: If ``backend`` is not available.
+    """
+    if activation not in ('silu', None):
+        raise ValueError(f"activation={activation!r}: expected 'silu' or None")
+    step = _is_step('order', order)
+    if x.dim() != 3 or x.shape[1] != walks.num_tokens or 0 in x.shape:
+        raise ValueError(f'x: expected (B, L, D) with L = {walks.num_tokens} and no empty axis, got {tuple(x.shape)}')
+    if weight.dim() != 3 or weight.shape[:2] != (walks.num_walks, x.shape[-1]) or weight.shape[-1] == 0:
+        raise ValueError(f'weight: expected (K, D, W) = {(walks.num_walks, x.shape[-1])} + W, got {tuple(weight.shape)}')
+    if bias is not None and bias.shape != weight.shape[:2]:
+        raise ValueError(f'bias: expected (K, D) = {tuple(weight.shape[:2])}, got {tuple(bias.shape)}')
+    if x.dtype not in _IO_DTYPES:
+        raise TypeError(f'x: expected one of {_names(_IO_DTYPES)}, got {x.dtype}')
+    _same_device(x, weight=weight, bias=bias)
+    dtype = state_dtype(x.dtype)
+    weight, bias = (None if t is None else t.to(dtype).contiguous() for t in (weight, bias))
+    x = x if x.stride(-1) == 1 else x.contiguous()
+    op = torch.ops.mmvim.walk_conv_torch if resolve(backend, x.device) else torch.ops.mmvim.walk_conv
+    return op(x, weight, bias, _table(walks, x), walks.kinds, walks.height, walks.width, activation == 'silu', step)
+
+
+def _is_step(name: str, order: str) -> bool:
+    if order not in ('token', 'step'):
+        raise ValueError(f"{name}={order!r}: expected 'token' or 'step'")
+    return order == 'step'
+
+
+def _per_walk(name: str, x: Tensor, batch: int, num_walks: int, length: int, channels: int) -> Tensor:
+    """(B, 1|K, length, channels) whose last axis is dense, from the same with or without the axis of walks."""
+    wide = x.unsqueeze(1) if x.dim() == 3 else x
+    if wide.dim() != 4 or wide.shape[1] not in (1, num_walks):
+        raise ValueError(f'{name}: expected 3 axes, or 4 with K = {num_walks} walks second, got {tuple(x.shape)}')
+    if (wide.shape[0], *wide.shape[2:]) != (batch, length, channels):
+        expected = f'({batch}[, {num_walks}], {length}, {channels})'
+        raise ValueError(f'{name}: expected {expected}, got {tuple(x.shape)}')
+    if 0 in wide.shape:
+        raise ValueError(f'{name}: an empty batch, sequence or channel axis cannot be scanned, got {tuple(x.shape)}')
+    return wide if wide.stride(-1) == 1 else wide.contiguous()
+
+
+def _expect(name: str, x: Tensor | None, shape: tuple[int, ...]) -> None:
+    if x is not None and (x.shape[1:] != shape[1:] or x.shape[0] not in (1, shape[0])):
+        raise ValueError(f'{name}: expected {(f"1 or {shape[0]}", *shape[1:])}, got {tuple(x.shape)}')
+
+
+def _common_dtype(tensors: dict[str, Tensor | None]) -> tuple[Tensor | None, ...]:
+    """The tensors in one dtype. Under autocast the widest one wins, otherwise they must agree."""
+    present = {name: x for name, x in tensors.items() if x is not None}
+    dtypes = {x.dtype for x in present.values()}
+    if len(dtypes) > 1:
+        if not torch.is_autocast_enabled(present['u'].device.type):
+            listed = ', '.join(f'{name} {x.dtype}' for name, x in present.items())
+            raise TypeError(f'{", ".join(present)} must have one dtype, got {listed}')
+        widest = present['u'].dtype
+        for x in present.values():
+            widest = torch.promote_types(widest, x.dtype)
+        tensors = {name: None if x is None else x.to(widest) for name, x in tensors.items()}
+    if tensors['u'].dtype not in _IO_DTYPES:
+        raise TypeError(f'u: expected one of {_names(_IO_DTYPES)}, got {tensors["u"].dtype}')
+    return tuple(tensors.values())
+
+
+def _same_device(first: Tensor, **others: Tensor | None) -> None:
+    for name, x in others.items():
+        if x is not None and x.device != first.device:
+            raise ValueError(f'{name} is on {x.device}, the input on {first.device}: move all to one device')
+
+
+def _table(walks: Walks, like: Tensor) -> Tensor | None:
+    return None if walks.table is None else walks.table.to(like.device)
+
+
+def _names(dtypes: tuple[torch.dtype, ...]) -> str:
+    return ', '.join(str(dtype).removeprefix('torch.') for dtype in dtypes)

@@ -1,0 +1,167 @@
+"""Walks: the orders in which a selective scan visits the tokens of an image.
+
+A set of K walks over a grid of ``height x width`` tokens (token ``t`` is at row ``t // width``, column ``t % width``)
+is either a tuple of kinds, which the kernels turn into tokens by index arithmetic, or a table. The factories here are
+all that the models of this family need:
+
+============================  =========================================================================
+:func:`bidirectional`         Vim: forward and backward over a sequence
+:func:`cross`                 VMamba: row-major, column-major and their reverses
+:func:`local`                 LocalMamba: any four of rows, columns, windows and their reverses
+:func:`snake`                 PlainMamba: boustrophedon by rows and by columns, and their reverses
+:func:`strided`               EfficientVMamba: four disjoint sub-grids
+:func:`from_table`            anything else
+============================  =========================================================================
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+ROW, COLUMN, ROW_REVERSED, COLUMN_REVERSED = range(4)
+CACHED_GRIDS = 32  # tables kept per factory; training at random sizes must not grow without bound
+
+
+class Walks(NamedTuple):
+    """K walks of S steps each over ``height * width`` tokens; made by the factories of this module.
+
+    Attributes:
+        height: Rows of the token grid.
+        width: Columns of the token grid.
+        kinds: One of ``ROW, COLUMN, ROW_REVERSED, COLUMN_REVERSED`` per walk; empty when there is a table.
+        table: int32 (K, S), the token of each step, -1 for a step without a token; ``None`` when there are kinds.
+    """
+
+    height: int
+    width: int
+    kinds: tuple[int, ...] = ()
+    table: Tensor | None = None
+
+    @property
+    def num_tokens(self) -> int:
+        return self.height * self.width
+
+    @property
+    def num_walks(self) -> int:
+        return len(self.kinds) if self.table is None else self.table.shape[0]
+
+    @property
+    def num_steps(self) -> int:
+        return self.num_tokens if self.table is None else self.table.shape[1]
+
+    def tokens(self, device: torch.device | str = 'cpu') -> Tensor:
+        """The token of every step as an int64 table (K, S), whichever way the walks are described."""
+        if self.table is not None:
+            return self.table.to(device, torch.long)
+        grid = torch.arange(self.num_tokens, device=device).view(self.height, self.width)
+        orders = {ROW: grid.flatten(), COLUMN: grid.t().flatten()}
+        orders |= {ROW_REVERSED: orders[ROW].flip(0), COLUMN_REVERSED: orders[COLUMN].flip(0)}
+        return torch.stack([orders[kind] for kind in self.kinds])
+
+
+def rows(length: int, count: int = 1) -> Walks:
+    """``count`` times the plain order 0, 1, ..., length - 1."""
+    return Walks(1, length, (ROW,) * count)
+
+
+def bidirectional(length: int) -> Walks:
+    """Forward and backward over a sequence of ``length`` tokens (Vim, https://arxiv.org/abs/2401.09417)."""
+    return Walks(1, length, (ROW, ROW_REVERSED))
+
+
+def cross(height: int, width: int) -> Walks:
+    """Rows, columns, rows reversed, columns reversed (VMamba's cross-scan, https://arxiv.org/abs/2401.10166)."""
+    return Walks(height, width, (ROW, COLUMN, ROW_REVERSED, COLUMN_REVERSED))
+
+
+def from_table(table: Tensor | Sequence[Sequence[int]], height: int, width: int) -> Walks:
+    """Walks given step by step.
+
+    Args:
+        table: Integers (K, S): a token in [0, height * width) or -1 for a step without a token.
+        height: Rows of the token grid.
+        width: Columns of the token grid.
+
+    Raises:
+        ValueError: If the table is not (K, S), leaves the grid, or a walk visits a token twice.
+    """
+    table = torch.as_tensor(table)
+    if table.dim() != 2 or table.numel() == 0 or table.is_floating_point():
+        raise ValueError(f'a table of walks is made of integers (K, S), got {table.dtype} {tuple(table.shape)}')
+    low, high = int(table.min()), int(table.max())
+    if low < -1 or high >= height * width:
+        raise ValueError(
+            f'walks leave the grid: {height} x {width} tokens are numbered 0 to {height * width - 1} '
+            f'(-1 for no token), the table has {low if low < -1 else high}'
+        )
+    for k, walk in enumerate(table):
+        visited, visits = walk[walk >= 0].unique(return_counts=True)
+        if (visits > 1).any():
+            raise ValueError(f'walk {k} visits token {int(visited[visits > 1][0])} more than once')
+    return Walks(height, width, table=table.to(torch.int32).contiguous())
+
+
+@lru_cache(CACHED_GRIDS)
+def local(height: int, width: int, names: tuple[str, ...]) -> Walks:
+    """LocalMamba's directions (https://arxiv.org/abs/2403.09338): ``'h'``, ``'v'``, ``'w2'``, ``'w7'``, each + ``'_flip'``.
+
+    ``wK`` visits K x K windows in row-major order, and in row-major order within each. The grid is padded at the right
+    and the bottom to whole windows; a padded place is a step without a token. ``_flip`` reverses the walk, padding
+    included. Shorter walks are filled up with such steps at their end.
+    """
+    grid = torch.arange(height * width).view(height, width)
+    orders = []
+    for name in names:
+        direction, _, flip = name.partition('_')
+        if direction == 'h':
+            order = grid.flatten()
+        elif direction == 'v':
+            order = grid.t().flatten()
+        elif direction[:1] == 'w' and direction[1:].isdigit() and int(direction[1:]) > 0 and flip in ('', 'flip'):
+            order = _windows(grid, int(direction[1:]))
+        else:
+            raise ValueError(f"direction {name!r}: expected 'h', 'v' or 'wK' (a window of K x K), or one + '_flip'")
+        orders.append(order.flip(0) if flip else order)
+    steps = max(len(order) for order in orders)
+    table = torch.full((len(orders), steps), -1)
+    for row, order in zip(table, orders, strict=True):
+        row[: len(order)] = order
+    return from_table(table, height, width)
+
+
+def _windows(grid: Tensor, size: int) -> Tensor:
+    height, width = grid.shape
+    padded = torch.nn.functional.pad(grid, (0, -width % size, 0, -height % size), value=-1)
+    windows = padded.unfold(0, size, size).unfold(1, size, size)  # (rows of windows, columns of windows, size, size)
+    return windows.flatten()
+
+
+@lru_cache(CACHED_GRIDS)
+def snake(height: int, width: int) -> Walks:
+    """PlainMamba's continuous scan (https://arxiv.org/abs/2403.17695): row snake, its reverse, column snake, its reverse."""
+    grid = torch.arange(height * width).view(height, width)
+    by_rows, by_columns = _boustrophedon(grid), _boustrophedon(grid.t())
+    return from_table(torch.stack([by_rows, by_rows.flip(0), by_columns, by_columns.flip(0)]), height, width)
+
+
+def _boustrophedon(grid: Tensor) -> Tensor:
+    turned = grid.clone()
+    turned[1::2] = grid[1::2].flip(1)
+    return turned.flatten()
+
+
+@lru_cache(CACHED_GRIDS)
+def strided(height: int, width: int) -> Walks:
+    """EfficientVMamba's skip sampling (https://arxiv.org/abs/2403.09977): four disjoint sub-grids with step 2.
+
+    The walks start at (row, column) = (0, 0), (1, 0), (0, 1), (1, 1); the first and third run along rows, the second
+    and fourth along columns. An odd grid is padded at the right and the bottom by steps without a token.
+    """
+    grid = torch.nn.functional.pad(
+        torch.arange(height * width).view(height, width), (0, width % 2, 0, height % 2), value=-1
+    )
+    orders = [grid[0::2, 0::2], grid[1::2, 0::2].t(), grid[0::2, 1::2], grid[1::2, 1::2].t()]
+    return from_table(torch.stack([order.flatten() for order in orders]), height, width)
