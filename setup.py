@@ -1,0 +1,80 @@
+"""What pyproject.toml cannot say: the C++ kernels, and the configs and tools that go into the package as ``.mim``."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
+
+ROOT = Path(__file__).resolve().parent
+sys.path.insert(0, str(ROOT))  # an isolated build does not have the project's folder on its path
+
+from kernels.build import BuildError, build_kernels, requested  # noqa: E402
+
+MIM_ITEMS = ('configs', 'tools', 'model-index.yml')
+
+
+class BuildPython(build_py):
+    """Adds ``mmvim/.mim``, where OpenMMLab's tools look for the configs and scripts of an installed package."""
+
+    def run(self) -> None:
+        if self.editable_mode:
+            self._fill(ROOT / 'mmvim' / '.mim', link=True)
+        else:
+            # pip builds inside this folder; what an earlier build left here would travel in this wheel too.
+            shutil.rmtree(self.build_lib, ignore_errors=True)
+            self._fill(Path(self.build_lib) / 'mmvim' / '.mim', link=False)
+        super().run()
+
+    @staticmethod
+    def _fill(mim: Path, link: bool) -> None:
+        shutil.rmtree(mim, ignore_errors=True)
+        mim.mkdir(parents=True)
+        for source in filter(Path.exists, (ROOT / item for item in MIM_ITEMS)):
+            target = mim / source.name
+            if link:
+                target.symlink_to(os.path.relpath(source, mim))
+            elif source.is_dir():
+                shutil.copytree(source, target, ignore=shutil.ignore_patterns('__pycache__'))
+            else:
+                shutil.copy2(source, target)
+
+
+class BuildKernels(build_ext):
+    """Compiles ``mmvim/_C.abi3.so``, or says in one line why mmvim will run on its PyTorch path instead."""
+
+    def build_extension(self, ext: Extension) -> None:
+        target = Path(self.get_ext_fullpath(ext.name))
+        for stale in {target, ROOT / 'mmvim' / target.name} if self.editable_mode else {target}:
+            stale.unlink(missing_ok=True)
+        if requested() == 'none':
+            return
+        try:
+            build_kernels(target)
+        except BuildError as error:
+            if requested() != 'auto':
+                raise SystemExit(f'mmvim: {error}') from None
+            tell(f'mmvim: the C++ kernels are not built, mmvim runs on its slower PyTorch path: {error}')
+
+
+def tell(line: str) -> None:
+    """Print a line, past pip too: pip shows a build's output only when the build fails."""
+    print(line, file=sys.stderr)
+    if not sys.stderr.isatty() and os.path.exists('/dev/tty'):
+        try:
+            with open('/dev/tty', 'w') as terminal:
+                print(f'\n{line}', file=terminal)
+        except OSError:  # no terminal belongs to this process
+            return
+
+
+setup(
+    # The library holds no Python symbol: one file serves every Python and, by torch's stable interface, every
+    # torch from 2.10 on. It is loaded by torch.ops.load_library.
+    ext_modules=[Extension('mmvim._C', sources=[], py_limited_api=True, optional=True)],
+    cmdclass={'build_py': BuildPython, 'build_ext': BuildKernels},
+    options={'bdist_wheel': {'py_limited_api': 'cp310'}},
+)
