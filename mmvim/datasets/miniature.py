@@ -1,0 +1,220 @@
+"""Writes miniature data sets of drawn scenes in the formats of ADE20K, COCO 2017 and ImageNet.
+
+What reads the real data sets reads these: same folders, same file formats, same ids of the classes.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from rich.progress import track
+
+from .categories import COCO_CATEGORIES, SCENE_CLASSES
+from .coco import polygons, run_lengths
+from .scenes import SILHOUETTES, SMALLEST_SIDE, Scene, render_object, render_scene
+
+#: Lies in every finished data set and says what it was made from.
+MARKER = 'miniature.json'
+
+# Raised with every change of the drawings or the files, so that data sets of older versions are not kept for current.
+_RECIPE = 1
+
+_JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95]
+_SPLITS = ('train', 'val')
+
+
+@dataclass(frozen=True)
+class _Request:
+    """Everything the bytes of a data set depend on."""
+
+    kind: str
+    train: int
+    val: int
+    height: int
+    width: int
+    seed: int
+    recipe: int = _RECIPE
+
+    def __post_init__(self) -> None:
+        if self.kind not in _WRITERS:
+            raise ValueError(f'unknown kind of data set {self.kind!r}, choose one of {", ".join(_WRITERS)}')
+        if min(self.train, self.val) < 1:
+            raise ValueError(f'a data set needs at least one image in each split, got {self.train} and {self.val}')
+        if min(self.height, self.width) < SMALLEST_SIDE:
+            raise ValueError(f'images need sides of at least {SMALLEST_SIDE} pixels, got {self.height} x {self.width}')
+        if self.seed < 0:
+            raise ValueError(f'the seed is a number from 0 upwards, got {self.seed}')
+
+    def generator(self, split: str, index: int) -> np.random.Generator:
+        """One generator for each image: more images leave the first ones as they are."""
+        return np.random.default_rng([self.seed, _SPLITS.index(split), index])
+
+
+def ensure_miniature(
+    kind: str,
+    out: str | Path,
+    *,
+    train: int = 400,
+    val: int = 80,
+    size: tuple[int, int] = (128, 128),
+    seed: int = 0,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> bool:
+    """Make a miniature data set unless it is there already.
+
+    It is drawn in a temporary folder beside ``out`` and moved there at the end: an interrupted run leaves nothing.
+
+    Args:
+        kind: ``'ade20k'``, ``'coco'`` or ``'imagenet'``.
+        out: folder of the data set; missing parents are made.
+        train, val: numbers of images.
+        size: height and width of the images in pixels.
+        seed: the same seed gives the same bytes, with the same version of OpenCV.
+        overwrite: replace a miniature data set of other settings.
+        progress: show a bar for each split.
+
+    Returns:
+        Whether it was made now; False if the same data set was there.
+
+    Raises:
+        ValueError: unknown kind, no images, images too small.
+        FileExistsError: ``out`` holds something else.
+    """
+    request = _Request(kind, train, val, *size, seed)
+    out = Path(out)
+    if _is_there(request, out, overwrite):
+        return False
+    out.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f'.{out.name}.', dir=out.parent))
+    try:
+        made = scratch / 'made'
+        made.mkdir()
+        for split in _SPLITS:
+            count = getattr(request, split)
+            indices = track(range(count), f'{out} {split}', total=count, disable=not progress)
+            _WRITERS[kind](request, made, split, indices)
+        (made / MARKER).write_text(json.dumps(asdict(request), indent=2) + '\n')
+        if out.exists():
+            out.rename(scratch / 'replaced')
+        made.rename(out)
+    finally:
+        shutil.rmtree(scratch)
+    return True
+
+
+def _is_there(request: _Request, out: Path, overwrite: bool) -> bool:
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return False
+    try:
+        found = json.loads((out / MARKER).read_text())
+    except (OSError, ValueError):
+        raise FileExistsError(f'{out} is there and is no miniature data set; name another folder with --out') from None
+    wanted = asdict(request)
+    if found == wanted:
+        return True
+    if overwrite:
+        return False
+    differ = [key for key in wanted if found.get(key) != wanted[key]]
+    have, want = (', '.join(f'{key}={values.get(key)}' for key in differ) for values in (found, wanted))
+    raise FileExistsError(
+        f'{out} holds a miniature data set with {have}, asked for was {want}; '
+        'add --overwrite to replace it or name another folder with --out'
+    )
+
+
+def _write_image(path: Path, image: np.ndarray) -> None:
+    """Write an image, RGB or of one channel, in the format of the suffix."""
+    if image.ndim == 3:
+        image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    # Not cv2.imwrite, which tells of a full disk by nothing but a return value.
+    encoded = cv2.imencode(path.suffix, image, _JPEG if path.suffix != '.png' else [])[1]
+    path.write_bytes(encoded.tobytes())
+
+
+def _scenes(request: _Request, split: str, indices: Iterable[int]) -> Iterator[tuple[int, Scene]]:
+    for index in indices:
+        yield index, render_scene(request.generator(split, index), request.height, request.width)
+
+
+def _write_ade20k(request: _Request, root: Path, split: str, indices: Iterable[int]) -> None:
+    folder = {'train': 'training', 'val': 'validation'}[split]
+    images = root / 'ADEChallengeData2016/images' / folder
+    maps = root / 'ADEChallengeData2016/annotations' / folder
+    for path in (images, maps):
+        path.mkdir(parents=True)
+    for index, scene in _scenes(request, split, indices):
+        name = f'ADE_{split}_{index + 1:08d}'
+        _write_image(images / f'{name}.jpg', scene.image)
+        _write_image(maps / f'{name}.png', scene.labels)
+
+
+def _write_coco(request: _Request, root: Path, split: str, indices: Iterable[int]) -> None:
+    images = root / f'{split}2017'
+    images.mkdir()
+    contents = {
+        'info': {
+            'description': f'Miniature scenes, {split}',
+            'version': str(request.recipe),
+            'year': 2017,
+            'contributor': 'mmvim',
+            'url': '',
+            'date_created': '2017/09/01',
+        },
+        'licenses': [{'id': 1, 'name': 'Apache License 2.0', 'url': 'https://www.apache.org/licenses/LICENSE-2.0'}],
+        'images': [],
+        'annotations': [],
+        'categories': COCO_CATEGORIES,
+    }
+    for index, scene in _scenes(request, split, indices):
+        image_id = 2 * index + 1 + _SPLITS.index(split)  # never shared between the splits
+        name = f'{image_id:012d}.jpg'
+        _write_image(images / name, scene.image)
+        contents['images'].append(
+            {'id': image_id, 'file_name': name, 'height': request.height, 'width': request.width, 'license': 1}
+        )
+        for instance in scene.instances:
+            rows, columns = np.flatnonzero(instance.mask.any(axis=1)), np.flatnonzero(instance.mask.any(axis=0))
+            left, top = float(columns[0]), float(rows[0])
+            contents['annotations'].append(
+                {
+                    'id': len(contents['annotations']) + 1,
+                    'image_id': image_id,
+                    'category_id': SCENE_CLASSES[instance.name].coco,
+                    'iscrowd': int(instance.crowd),
+                    'bbox': [left, top, float(columns[-1]) + 1 - left, float(rows[-1]) + 1 - top],
+                    'area': float(instance.mask.sum()),
+                    'segmentation': run_lengths(instance.mask) if instance.crowd else polygons(instance.mask),
+                }
+            )
+    (root / 'annotations').mkdir(exist_ok=True)
+    (root / f'annotations/instances_{split}2017.json').write_text(json.dumps(contents))
+
+
+def _write_imagenet(request: _Request, root: Path, split: str, indices: Iterable[int]) -> None:
+    names = sorted(SILHOUETTES)
+    folders = {name: root / 'imagenet' / split / SCENE_CLASSES[name].wordnet for name in names}
+    for folder in folders.values():
+        folder.mkdir(parents=True)
+    for index in indices:
+        name = names[index % len(names)]  # every class equally often
+        scene = render_object(request.generator(split, index), name, request.height, request.width)
+        path = folders[name] / f'{folders[name].name}_{index + 1:08d}.JPEG'
+        _write_image(path, scene.image)
+
+
+_WRITERS: dict[str, Callable[[_Request, Path, str, Iterable[int]], None]] = {
+    'ade20k': _write_ade20k,
+    'coco': _write_coco,
+    'imagenet': _write_imagenet,
+}
+
+#: Kinds of data sets that :func:`ensure_miniature` makes.
+KINDS = tuple(_WRITERS)
