@@ -12,7 +12,7 @@ from setuptools.command.build_py import build_py
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT))  # an isolated build does not have the project's folder on its path
 
-from kernels.build import BuildError, build_kernels, requested  # noqa: E402
+from kernels.build import BuildError, build_or_explain  # noqa: E402
 
 MIM_ITEMS = ('configs', 'tools', 'model-index.yml')
 
@@ -47,23 +47,18 @@ class BuildKernels(build_ext):
     """Compiles ``mmvim/_C.abi3.so``, or says in one line why mmvim will run on its PyTorch path instead."""
 
     def build_extension(self, ext: Extension) -> None:
-        target = Path(self.get_ext_fullpath(ext.name))
-        for stale in {target, ROOT / 'mmvim' / target.name} if self.editable_mode else {target}:
-            stale.unlink(missing_ok=True)
-        if requested() == 'none':
-            return
+        if self.editable_mode:  # setuptools copies the result here, or leaves what an earlier build put here
+            (ROOT / 'mmvim' / Path(self.get_ext_filename(ext.name)).name).unlink(missing_ok=True)
         try:
-            build_kernels(target)
+            tell(build_or_explain(Path(self.get_ext_fullpath(ext.name))))
         except BuildError as error:
-            if requested() != 'auto':
-                raise SystemExit(f'mmvim: {error}') from None
-            tell(f'mmvim: the C++ kernels are not built, mmvim runs on its slower PyTorch path: {error}')
+            raise SystemExit(f'mmvim: {error}') from None
 
 
 def tell(line: str) -> None:
     """Print a line, past pip too: pip shows a build's output only when the build fails."""
     print(line, file=sys.stderr)
-    if not sys.stderr.isatty() and os.path.exists('/dev/tty'):
+    if line and not sys.stderr.isatty() and os.path.exists('/dev/tty'):
         try:
             with open('/dev/tty', 'w') as terminal:
                 print(f'\n{line}', file=terminal)

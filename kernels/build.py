@@ -41,6 +41,30 @@ def requested() -> str:
     return value
 
 
+def build_or_explain(target: Path) -> str:
+    """Build what ``MMVIM_BUILD`` asks for.
+
+    Args:
+        target (Path): The shared object to write; an older one is removed first, so that none outlives its sources.
+
+    Returns:
+        str: Empty, or the line that says why there are no kernels.
+
+    Raises:
+        BuildError: They were asked for explicitly and cannot be built.
+    """
+    target.unlink(missing_ok=True)
+    if requested() == 'none':
+        return ''
+    try:
+        build_kernels(target)
+    except BuildError as error:
+        if requested() != 'auto':
+            raise
+        return f'mmvim: the C++ kernels are not built, mmvim runs on its slower PyTorch path: {error}'
+    return ''
+
+
 def find_torch() -> Path:
     """Folder of the torch that the target environment has.
 
@@ -98,6 +122,9 @@ def build_kernels(target: Path) -> None:
     torch = find_torch()
     compiler = find_compiler()
     sources = sorted([*KERNELS.glob('cpu/*.cpp'), *KERNELS.glob('binding/*.cpp')])
+    if not sources:
+        raise BuildError(f'there is no source in {KERNELS}')
+    print(f'mmvim: compiling {len(sources)} C++ files of kernels/', flush=True)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix='mmvim-kernels-') as scratch:
         objects = [Path(scratch) / f'{source.parent.name}_{source.stem}.o' for source in sources]
@@ -116,17 +143,19 @@ def build_kernels(target: Path) -> None:
 
 
 def _run(command: list[str]) -> None:
-    print(shlex.join(command), flush=True)
     try:
         result = subprocess.run(command, capture_output=True, text=True)
     except OSError as error:
         raise BuildError(f'the compiler {command[0]} cannot be run ({error.strerror})') from None
-    print(result.stdout + result.stderr, end='', flush=True)
     if result.returncode:
+        print(shlex.join(command), result.stdout + result.stderr, sep='\n', flush=True)
         lines = (result.stderr or result.stdout).splitlines()
         first = next((line for line in lines if 'error' in line), next(iter(lines), 'it says nothing'))
-        raise BuildError(f'{command[0]} failed ({first.strip()}); MMVIM_BUILD=cpu pip install -v . shows everything')
+        raise BuildError(f'{command[0]} failed ({first.strip()}); MMVIM_BUILD=cpu pip install -v . shows it all')
 
 
 if __name__ == '__main__':
-    build_kernels(KERNELS.parent / 'mmvim' / '_C.abi3.so')
+    try:
+        print(build_or_explain(KERNELS.parent / 'mmvim' / '_C.abi3.so') or 'mmvim: the C++ kernels are built')
+    except BuildError as problem:
+        raise SystemExit(f'mmvim: {problem}') from None
