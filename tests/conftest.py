@@ -1,0 +1,34 @@
+"""What holds for every test: in CI nothing is skipped quietly."""
+
+import os
+from collections.abc import Generator
+
+import pytest
+
+ALLOWED_REASON = 'needs a GPU'
+
+
+def _refuse_skip(report: pytest.CollectReport | pytest.TestReport) -> None:
+    """Turn a skip into a failure in CI, unless its reason says that the test needs a GPU."""
+    if os.environ.get('CI') != 'true' or not report.skipped or hasattr(report, 'wasxfail'):
+        return
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    if ALLOWED_REASON not in reason:
+        report.outcome = 'failed'
+        report.longrepr = f'CI allows no skip but "{ALLOWED_REASON}": {reason}'
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Look at the outcome of each test."""
+    report = yield
+    _refuse_skip(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Look at modules that skip themselves, as importorskip makes them."""
+    report = yield
+    _refuse_skip(report)
+    return report
