@@ -1,4 +1,4 @@
-"""UPerNet, Vim-B, ADE20K. Ours, untried at full length: upstream has no such recipe; this one is that of Vim-S."""
+"""UPerNet, Vim-B, ADE20K. Ours: upstream has no such recipe; this is the one of Vim-S."""
 
 _base_ = [
     '../_base_/models/upernet_vim.py',
@@ -15,13 +15,4 @@ model = dict(
     neck=dict(in_channels=768),
     decode_head=dict(in_channels=[768, 768, 768, 768], channels=768),
     auxiliary_head=dict(in_channels=768),
-)
-optim_wrapper = dict(
-    paramwise_cfg=dict(
-        custom_keys={
-            'backbone.pos_embed': dict(lr_mult=0.95**25),
-            'backbone.patch_embed.proj.weight': dict(lr_mult=0.95**25),
-            'backbone.patch_embed.proj.bias': dict(lr_mult=0.95**25, decay_mult=0.0),
-        }
-    ),
 )

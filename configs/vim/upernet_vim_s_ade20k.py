@@ -16,14 +16,5 @@ model = dict(
     decode_head=dict(in_channels=[384, 384, 384, 384], channels=384),
     auxiliary_head=dict(in_channels=384),
 )
-# The script's layer decay of 0.95; upstream's config file says 0.92.
-optim_wrapper = dict(
-    optimizer=dict(lr=1e-4, weight_decay=0.05),
-    paramwise_cfg=dict(
-        custom_keys={
-            'backbone.pos_embed': dict(lr_mult=0.95**25),
-            'backbone.patch_embed.proj.weight': dict(lr_mult=0.95**25),
-            'backbone.patch_embed.proj.bias': dict(lr_mult=0.95**25, decay_mult=0.0),
-        }
-    ),
-)
+# The script's decay; upstream's config file says 0.92.
+optim_wrapper = dict(paramwise_cfg=dict(layer_decay_rate=0.95))

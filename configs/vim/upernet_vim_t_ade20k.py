@@ -8,16 +8,9 @@ _base_ = [
 ]
 # Published as hustvl/Vim-tiny-midclstok on huggingface.co.
 model = dict(
-    backbone=dict(init_cfg=dict(type='Pretrained', checkpoint='weights/vim_t_midclstok_76p1acc.pth')),
-)
-# The script's rates; upstream's config file says 1e-4 and 0.05.
-optim_wrapper = dict(
-    optimizer=dict(lr=2e-4, weight_decay=0.1),
-    paramwise_cfg=dict(
-        custom_keys={
-            'backbone.pos_embed': dict(lr_mult=0.92**25),
-            'backbone.patch_embed.proj.weight': dict(lr_mult=0.92**25),
-            'backbone.patch_embed.proj.bias': dict(lr_mult=0.92**25, decay_mult=0.0),
-        }
+    backbone=dict(
+        init_cfg=dict(type='Pretrained', checkpoint='weights/vim_t_midclstok_76p1acc.pth'),
     ),
 )
+# The script's rates; upstream's config file says 1e-4 and 0.05.
+optim_wrapper = dict(optimizer=dict(lr=2e-4, weight_decay=0.1), paramwise_cfg=dict(layer_decay_rate=0.92))

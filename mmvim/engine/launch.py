@@ -19,12 +19,15 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import find_latest_checkpoint
 
-from ..zoo import OFFICIAL_WEIGHTS
+from mmvim.zoo import OFFICIAL_WEIGHTS
+
+from .amp import enable_amp
+from .cpu import adapt_to_cpu
+from .oom import explain_out_of_memory
 from .runner import Runner
 
 PACKAGE = __name__.partition('.')[0]
@@ -67,7 +70,7 @@ def train(argv: Sequence[str] | None = None) -> None:
     args = _parse(_train_parser(), argv)
     cfg = load_config(args)
     if args.amp:
-        use_amp(cfg)
+        enable_amp(cfg)
     if args.auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             raise ValueError(
@@ -82,7 +85,9 @@ def train(argv: Sequence[str] | None = None) -> None:
         cfg.resume = True
         cfg.load_from = find_resume(cfg.work_dir, args.resume)
     check_weights(cfg)
-    build_runner(cfg).train()
+    adapt_to_cpu(cfg, args.launcher)
+    with explain_out_of_memory(cfg):
+        build_runner(cfg).train()
 
 
 def _train_parser() -> argparse.ArgumentParser:
@@ -105,14 +110,6 @@ def _train_parser() -> argparse.ArgumentParser:
         help='scale the rate by actual batch size / auto_scale_lr.base_batch_size',
     )
     return parser
-
-
-def use_amp(cfg: Config) -> None:
-    """Switch the optimizer wrapper to mixed precision, in the form that the device at hand has."""
-    if torch.cuda.is_available():
-        cfg.optim_wrapper.update(type='AmpOptimWrapper', loss_scale='dynamic')
-    else:
-        cfg.optim_wrapper.type = 'mmvim.CpuAmpOptimWrapper'
 
 
 def find_resume(work_dir: str, checkpoint: str) -> str:
@@ -159,6 +156,7 @@ def test(argv: Sequence[str] | None = None) -> None:
         save_pictures(cfg, args.show_dir)
     if args.tta:
         use_tta(cfg)
+    adapt_to_cpu(cfg, args.launcher)
     build_runner(cfg).test()
 
 
@@ -345,9 +343,15 @@ def check_packages(cfg: Config) -> None:
 
 
 def check_launcher(cfg: Config) -> None:
-    """Say at once that mmengine's launchers want a GPU for each process."""
-    if cfg.launcher in ('pytorch', 'slurm') and not torch.cuda.is_available():
-        raise RuntimeError(f'--launcher {cfg.launcher} needs a GPU for each process and there is none; leave it out.')
+    """See that the launcher which a process is told of has started it."""
+    variable, command = {
+        'pytorch': ('RANK', 'torchrun, as in tools/dist_train.sh CONFIG GPUS'),
+        'slurm': ('SLURM_PROCID', 'srun, as in tools/slurm_train.sh'),
+        'mpi': ('OMPI_COMM_WORLD_RANK', 'mpirun'),
+        'none': (None, None),
+    }[cfg.launcher]
+    if variable is not None and variable not in os.environ:
+        raise RuntimeError(f'--launcher {cfg.launcher} works in processes that are started by {command}.')
 
 
 def check_data(cfg: Config, *stages: str) -> None:

@@ -3,18 +3,14 @@
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=1e-4, betas=(0.9, 0.999), weight_decay=0.05),
-    # Upstream's groups. No weight decay for vectors, that is for norms, biases and D; those that hold both directions
-    # in one matrix are named. A_logs and pos_embed do decay: upstream marks A_log as exempt without reading the mark,
-    # and looks for a `pos_embed` that has no `backbone.` in front.
-    # Its layer-wise decay looks for `backbone.blocks`, which Vim calls `layers`: of all parameters only the two at
-    # the bottom get a smaller rate, decay ** 25. Each variant sets that factor.
+    constructor='mmvim.LayerDecayOptimWrapperConstructor',
     paramwise_cfg=dict(
-        flat_decay_mult=0.0,
-        custom_keys={
-            'conv1d_bias': dict(decay_mult=0.0),
-            'dt_projs_bias': dict(decay_mult=0.0),
-            'mixer.Ds': dict(decay_mult=0.0),
-        },
+        layer_decay_rate=0.95,
+        # Upstream looks for `backbone.blocks`, which Vim calls `layers`: only the embeddings get a smaller rate.
+        only_embeddings=True,
+        # Decayed by accident: upstream does not read the mark that exempts A_log, and looks for a `pos_embed` without
+        # `backbone.` in front.
+        custom_keys={'A_logs': dict(decay_mult=1.0), 'pos_embed': dict(decay_mult=1.0)},
     ),
 )
 param_scheduler = [
@@ -26,3 +22,15 @@ val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 auto_scale_lr = dict(enable=False, base_batch_size=32)  # 4 GPUs x 8 images
 randomness = dict(seed=0)
+
+default_hooks = dict(
+    timer=dict(type='IterTimerHook'),
+    logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
+    param_scheduler=dict(type='ParamSchedulerHook'),
+    checkpoint=dict(type='mmvim.SafeCheckpointHook', by_epoch=False, interval=1000, max_keep_ckpts=2, save_best='mIoU'),
+    sampler_seed=dict(type='DistSamplerSeedHook'),
+    visualization=dict(type='SegVisualizationHook'),
+    exact_resume=dict(type='mmvim.ExactResumeHook'),
+    start_report=dict(type='mmvim.StartReportHook'),
+)
+log_processor = dict(type='LogProcessor', window_size=50, by_epoch=False)
