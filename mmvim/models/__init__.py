@@ -1,0 +1,13 @@
+"""Backbones and necks, registered in the scope ``mmvim``."""
+
+from importlib.util import find_spec
+
+from .backbones import Vim
+
+__all__ = ['Vim']
+
+if find_spec('mmcv') is not None:
+    # Necks take their norm layers from mmcv's registry; backbones get by with mmengine.
+    from .necks import DeconvPyramid, SimplePyramid
+
+    __all__ += ['DeconvPyramid', 'SimplePyramid']

@@ -84,7 +84,9 @@ def resolve(backend: str, device: torch.device) -> str:
         raise ValueError(f'backend {backend!r}: expected one of {", ".join(BACKENDS)}')
     if backend in ('cpu', 'cuda'):
         if device.type != backend:
-            raise RuntimeError(f"backend {backend!r} takes {backend} tensors, these are on {device}; use backend='auto'")
+            raise RuntimeError(
+                f"backend {backend!r} takes {backend} tensors, these are on {device}; use backend='auto'"
+            )
         if not has_kernels(backend):
             row = next(row for row in report() if row.name == backend)
             remedy = f'; type: {row.remedy}' if row.remedy else ''

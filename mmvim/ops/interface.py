@@ -149,7 +149,9 @@ def walk_conv(
     if x.dim() != 3 or x.shape[1] != walks.num_tokens or 0 in x.shape:
         raise ValueError(f'x: expected (B, L, D) with L = {walks.num_tokens} and no empty axis, got {tuple(x.shape)}')
     if weight.dim() != 3 or weight.shape[:2] != (walks.num_walks, x.shape[-1]) or weight.shape[-1] == 0:
-        raise ValueError(f'weight: expected (K, D, W) = {(walks.num_walks, x.shape[-1])} + W, got {tuple(weight.shape)}')
+        raise ValueError(
+            f'weight: expected (K, D, W) = {(walks.num_walks, x.shape[-1])} + W, got {tuple(weight.shape)}'
+        )
     if bias is not None and bias.shape != weight.shape[:2]:
         raise ValueError(f'bias: expected (K, D) = {tuple(weight.shape[:2])}, got {tuple(bias.shape)}')
     if x.dtype not in _IO_DTYPES:

@@ -1,0 +1,299 @@
+"""Vision Mamba (Vim): https://arxiv.org/abs/2401.09417."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from mmvim.checkpoints.pos_embed import resize_pos_embed
+from mmvim.models.layers import (
+    BidirectionalMixer,
+    DropPath,
+    PatchEmbed,
+    PositionEmbedding,
+    drop_path_rates,
+    rope_tables,
+    rotate,
+)
+from mmvim.registry import register_backbone
+
+
+class VimBlock(BaseModule):
+    """Norm and mixer, without the residual connection: that is the backbone's, which carries two streams.
+
+    Args:
+        dims (int): C, channels of a token.
+        mixer (dict): Further arguments of :class:`BidirectionalMixer`.
+    """
+
+    def __init__(self, dims: int, mixer: dict) -> None:
+        super().__init__()
+        self.norm = nn.RMSNorm(dims, eps=1e-5)
+        self.mixer = BidirectionalMixer(dims, **mixer)
+
+    def forward(self, residual: Tensor) -> Tensor:
+        """The residual stream (B, L, C) to this block's branch, (B, L, C)."""
+        return self.mixer(self.norm(residual))
+
+
+@register_backbone
+class Vim(BaseModule):
+    """Vision Mamba: bidirectional selective scans over a sequence of patches.
+
+    A PyTorch implementation of `Vision Mamba: Efficient Visual Representation Learning with Bidirectional State Space
+    Model <https://arxiv.org/abs/2401.09417>`_. The defaults are what the published ImageNet files need.
+
+    Two streams run through the blocks: a block sees the residual stream, and its result (the *branch*) is added to it in
+    front of the next block. With stochastic depth that addition is what may be dropped.
+
+    Any image size will do: zeros are added at the right and bottom until the last patch is whole, and the position
+    embedding is interpolated.
+
+    Args:
+        arch (str | dict): A key of :attr:`arch_zoo`, or a dict with its keys ``embed_dims``, ``depth``, ``patch_size``
+            and ``patch_stride``, and, if wanted, ``d_state``, ``d_conv``, ``expand``, ``dt_rank``.
+        pretrain_img_size (int | tuple): Image size (height, width) that the position embedding is made for.
+        in_channels (int): Channels of the image.
+        out_indices (int | Sequence[int]): Blocks whose output is returned; negative ones count from the end.
+        out_type (str): ``'featmap'`` for maps (B, C, Hp, Wp), ``'raw'`` for tokens (B, L, C) with the class token where
+            there is one, ``'cls_token'`` for the normed class token (B, C).
+        with_cls_token (bool | None): Whether a class token stands in the middle of the sequence. By default only
+            for ``out_type='cls_token'``.
+        feature (str): What an output shows: ``'residual'``, the residual stream behind the block, or ``'branch'``, what
+            the block adds to it (upstream's tiny segmentation model).
+        final_norm (bool): Whether the output of the last block is normed; always for ``'cls_token'``.
+        average_directions (bool): Whether the sum of the two directions is halved, as in the published models.
+        rope (bool): Whether tokens are rotated by their position in front of each block (upstream's dense models).
+        rope_residual (bool): Whether the residual stream is rotated too; needs ``rope``.
+        drop_path_rate (float): Stochastic depth of the last block; rises linearly from 0.
+        frozen_stages (int): Blocks that are not trained, the embeddings included: -1 none, 0 the embeddings only,
+            n the first n blocks too.
+        with_cp (bool): Whether to save memory in training by computing each block again in the backward pass.
+        init_cfg (dict | None): ``dict(type='Pretrained', checkpoint=...)`` reads official and own files.
+
+    Raises:
+        ValueError: If arguments do not fit each other.
+
+    Examples:
+        >>> backbone = Vim('tiny', out_indices=(5, 11, 17, 23))
+        >>> [tuple(x.shape) for x in backbone(torch.rand(1, 3, 224, 320))]
+        [(1, 192, 14, 20), (1, 192, 14, 20), (1, 192, 14, 20), (1, 192, 14, 20)]
+    """
+
+    _tiny: ClassVar[dict] = {'embed_dims': 192, 'depth': 24, 'patch_size': 16, 'patch_stride': 16}
+    arch_zoo: ClassVar[dict[str, dict]] = {
+        **dict.fromkeys(['t', 'tiny'], _tiny),
+        **dict.fromkeys(['s', 'small'], {**_tiny, 'embed_dims': 384}),
+        **dict.fromkeys(['b', 'base'], {**_tiny, 'embed_dims': 768}),
+        # Fine-tuned by the authors at half the stride, published as "Vim+".
+        **dict.fromkeys(['t+', 'tiny_plus'], {**_tiny, 'patch_stride': 8}),
+        **dict.fromkeys(['s+', 'small_plus'], {**_tiny, 'embed_dims': 384, 'patch_stride': 8}),
+    }
+    _required: ClassVar[set[str]] = {'embed_dims', 'depth', 'patch_size', 'patch_stride'}
+    _optional: ClassVar[set[str]] = {'d_state', 'd_conv', 'expand', 'dt_rank'}
+
+    def __init__(
+        self,
+        arch: str | dict = 'tiny',
+        pretrain_img_size: int | tuple[int, int] = 224,
+        in_channels: int = 3,
+        out_indices: int | Sequence[int] = -1,
+        out_type: str = 'featmap',
+        with_cls_token: bool | None = None,
+        feature: str = 'residual',
+        final_norm: bool = False,
+        average_directions: bool = True,
+        rope: bool = False,
+        rope_residual: bool = False,
+        drop_path_rate: float = 0.0,
+        frozen_stages: int = -1,
+        with_cp: bool = False,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        arch = self._resolve_arch(arch)
+        self.embed_dims = arch['embed_dims']
+        self.depth = arch['depth']
+        self.out_indices = self._resolve_out_indices(out_indices)
+        self.out_type = self._one_of('out_type', out_type, ('featmap', 'raw', 'cls_token'))
+        self.feature = self._one_of('feature', feature, ('residual', 'branch'))
+        self.with_cls_token = out_type == 'cls_token' if with_cls_token is None else with_cls_token
+        self._check_options(rope, rope_residual, frozen_stages)
+        self.rope = rope
+        self.rope_residual = rope_residual
+        self.frozen_stages = frozen_stages
+        self.with_cp = with_cp
+
+        self.patch_embed = PatchEmbed(in_channels, self.embed_dims, arch['patch_size'], arch['patch_stride'])
+        size = (pretrain_img_size,) * 2 if isinstance(pretrain_img_size, int) else tuple(pretrain_img_size)
+        grid = self.patch_embed.grid(*size)
+        rows = grid[0] * grid[1] + self.with_cls_token
+        self.pos_embed = nn.Parameter(nn.init.trunc_normal_(torch.empty(1, rows, self.embed_dims), std=0.02))
+        self.pos_embed._no_weight_decay = True
+        self.position_embedding = PositionEmbedding(grid)
+        if self.with_cls_token:
+            self.cls_token = nn.Parameter(nn.init.trunc_normal_(torch.empty(1, 1, self.embed_dims), std=0.02))
+            self.cls_token._no_weight_decay = True
+
+        mixer = {key: arch[key] for key in self._optional if key in arch}
+        mixer['average'] = average_directions
+        self.layers = nn.ModuleList(VimBlock(self.embed_dims, mixer) for _ in range(self.depth))
+        # The branch of block i is dropped with the i-th rate.
+        self.drop_paths = nn.ModuleList(DropPath(rate) for rate in drop_path_rates(drop_path_rate, self.depth))
+        self.norm_f = nn.RMSNorm(self.embed_dims, eps=1e-5) if final_norm or out_type == 'cls_token' else None
+        for layer in self.layers:
+            # The residual stream is a sum over all blocks: Mamba starts their branches smaller the more there are.
+            layer.mixer.out_proj.weight.data.div_(self.depth**0.5)
+        self._freeze_stages()
+
+    def _resolve_arch(self, arch: str | dict) -> dict:
+        if isinstance(arch, str):
+            if arch.lower() not in self.arch_zoo:
+                raise ValueError(f'arch {arch!r}: expected one of {", ".join(self.arch_zoo)}, or a dict')
+            return self.arch_zoo[arch.lower()]
+        missing, unknown = self._required - set(arch), set(arch) - self._required - self._optional
+        if missing or unknown:
+            raise ValueError(
+                f'an arch dict needs {", ".join(sorted(self._required))} and may have '
+                f'{", ".join(sorted(self._optional))}; missing: {sorted(missing)}, unknown: {sorted(unknown)}'
+            )
+        return dict(arch)
+
+    def _resolve_out_indices(self, out_indices: int | Sequence[int]) -> tuple[int, ...]:
+        indices = (out_indices,) if isinstance(out_indices, int) else tuple(out_indices)
+        positive = tuple(index + self.depth if index < 0 else index for index in indices)
+        if not positive or not all(0 <= index < self.depth for index in positive):
+            raise ValueError(f'out_indices {out_indices}: the {self.depth} blocks are numbered 0 to {self.depth - 1}')
+        if len(set(positive)) < len(positive) or list(positive) != sorted(positive):
+            raise ValueError(f'out_indices {out_indices}: expected each block once, in rising order')
+        return positive
+
+    @staticmethod
+    def _one_of(name: str, value: str, choices: tuple[str, ...]) -> str:
+        if value not in choices:
+            raise ValueError(f'{name}={value!r}: expected one of {", ".join(map(repr, choices))}')
+        return value
+
+    def _check_options(self, rope: bool, rope_residual: bool, frozen_stages: int) -> None:
+        if self.out_type == 'cls_token' and not self.with_cls_token:
+            raise ValueError("out_type='cls_token' needs with_cls_token=True")
+        if rope and self.with_cls_token:
+            raise ValueError('rope=True knows no position for a class token: set with_cls_token=False')
+        if rope_residual and not rope:
+            raise ValueError('rope_residual=True needs rope=True')
+        if not -1 <= frozen_stages <= self.depth:
+            raise ValueError(f'frozen_stages={frozen_stages}: expected -1 to {self.depth}')
+
+    def init_weights(self) -> None:
+        """Initialise as mmengine does; a ``Pretrained`` file is read without running code and must fit."""
+        if self.init_cfg and self.init_cfg['type'] == 'Pretrained':
+            from mmvim.checkpoints import load_backbone
+
+            load_backbone(self, self.init_cfg['checkpoint'], prefix=self.init_cfg.get('prefix'))
+            self._is_init = True
+        else:
+            super().init_weights()
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """
+        Args:
+            image: (B, in_channels, H, W).
+
+        Returns:
+            One tensor per ``out_indices``; see ``out_type``.
+
+        Raises:
+            ValueError: If the image has other channels or is smaller than a patch.
+        """
+        x, grid = self.patch_embed(image)
+        x = self._add_position(x, grid)
+        # Kept in fp32 at least under autocast: it is a sum over all blocks.
+        residual = x.to(torch.promote_types(x.dtype, torch.float32))
+        angles = rope_tables(grid, self.embed_dims, residual) if self.rope else None
+        if self.rope:
+            residual = rotate(residual, *angles)
+        recompute = self.with_cp and self.training and torch.is_grad_enabled()
+        outs = []
+        for i, layer in enumerate(self.layers):
+            if i > 0:
+                residual = self._add_branch(residual, branch, i - 1, angles)
+                if self.feature == 'residual' and i - 1 in self.out_indices:
+                    outs.append(self._output(residual, grid))
+            branch = checkpoint(layer, residual, use_reentrant=False) if recompute else layer(residual)
+            if self.feature == 'branch' and i in self.out_indices:
+                outs.append(self._output(branch, grid))
+        if self.feature == 'residual' and self.depth - 1 in self.out_indices:
+            outs.append(self._output(residual + self.drop_paths[-1](branch), grid, last=True))
+        return tuple(outs)
+
+    def _add_position(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Add position embedding and, in the middle of the sequence, the class token: (B, M, C) to (B, M [+ 1], C)."""
+        if not self.with_cls_token:
+            return x + self.position_embedding(self.pos_embed, grid)
+        # In the table, the row of the class token is in the middle of the grid that the table was made for.
+        middle = self.pos_embed.shape[1] // 2
+        patches = torch.cat([self.pos_embed[:, :middle], self.pos_embed[:, middle + 1 :]], 1)
+        x = x + resize_pos_embed(patches, self.position_embedding.grid, grid)
+        token = (self.cls_token + self.pos_embed[:, middle : middle + 1]).to(x.dtype).expand(len(x), -1, -1)
+        middle = x.shape[1] // 2
+        return torch.cat([x[:, :middle], token, x[:, middle:]], 1)
+
+    def _add_branch(self, residual: Tensor, branch: Tensor, block: int, angles: tuple[Tensor, Tensor] | None) -> Tensor:
+        if angles is not None:
+            branch = rotate(branch, *angles)
+            residual = rotate(residual, *angles) if self.rope_residual else residual
+        return residual + self.drop_paths[block](branch)
+
+    def _output(self, x: Tensor, grid: tuple[int, int], last: bool = False) -> Tensor:
+        if last and self.norm_f is not None:
+            x = self.norm_f(x)
+        if self.out_type == 'raw':
+            return x
+        middle = grid[0] * grid[1] // 2
+        if self.out_type == 'cls_token':
+            return x[:, middle]
+        if self.with_cls_token:
+            x = torch.cat([x[:, :middle], x[:, middle + 1 :]], 1)
+        return x.transpose(1, 2).unflatten(2, grid).contiguous()
+
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """Depth of a parameter for layer-wise learning-rate decay.
+
+        Args:
+            param_name: Name in the whole model.
+            prefix: What stands in front of this backbone's own names, such as ``'backbone.'``.
+
+        Returns:
+            The layer, 0 for the embeddings, i + 1 for block i, the last one for everything else; and the number of
+            layers.
+        """
+        num_layers = self.depth + 2
+        name = param_name.removeprefix(prefix)
+        if not param_name.startswith(prefix):
+            return num_layers - 1, num_layers
+        if name.startswith('layers.'):
+            return int(name.split('.')[1]) + 1, num_layers
+        if name.startswith(('patch_embed.', 'pos_embed', 'cls_token')):
+            return 0, num_layers
+        return num_layers - 1, num_layers
+
+    def _freeze_stages(self) -> None:
+        frozen = []
+        if self.frozen_stages >= 0:
+            frozen = [self.pos_embed, *self.patch_embed.parameters(), *self.layers[: self.frozen_stages].parameters()]
+            if self.with_cls_token:
+                frozen.append(self.cls_token)
+            if self.frozen_stages == self.depth and self.norm_f is not None:
+                frozen.extend(self.norm_f.parameters())
+        for parameter in frozen:
+            parameter.requires_grad = False
+
+    def train(self, mode: bool = True) -> 'Vim':
+        """Switch between training and evaluation; frozen blocks are never dropped."""
+        super().train(mode)
+        for drop_path in self.drop_paths[: max(self.frozen_stages, 0)]:
+            drop_path.eval()
+        return self

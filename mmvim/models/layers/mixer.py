@@ -1,0 +1,87 @@
+"""Token mixers made of selective scans."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from mmvim.ops import scan, walk_conv, walks
+
+
+def init_scan_parameters(
+    num_walks: int, channels: int, d_state: int, dt_rank: int, dt_min: float = 1e-3, dt_max: float = 0.1
+) -> dict[str, nn.Parameter]:
+    """Parameters of ``num_walks`` selective scans at Mamba's initialisation (https://arxiv.org/abs/2312.00752).
+
+    A is -1, ..., -N in every channel, the skip is 1, and the bias makes softplus give steps spread log-uniformly over
+    [dt_min, dt_max]. None but the two projections takes part in weight decay unless a config asks for it.
+
+    Returns:
+        ``x_proj_weight`` (K, R + 2N, D) whose rows are [dt | B | C], ``dt_projs_weight`` (K, D, R), ``dt_projs_bias``
+        (K, D), ``A_logs`` (K, D, N), ``Ds`` (K, D).
+    """
+    step = torch.exp(torch.empty(num_walks, channels).uniform_(math.log(dt_min), math.log(dt_max))).clamp(min=1e-4)
+    parameters = {
+        'x_proj_weight': torch.empty(num_walks, dt_rank + 2 * d_state, channels).uniform_(
+            -(channels**-0.5), channels**-0.5
+        ),
+        'dt_projs_weight': torch.empty(num_walks, channels, dt_rank).uniform_(-(dt_rank**-0.5), dt_rank**-0.5),
+        'dt_projs_bias': step + torch.log(-torch.expm1(-step)),  # the inverse of softplus
+        'A_logs': torch.arange(1.0, d_state + 1).log().repeat(num_walks, channels, 1),
+        'Ds': torch.ones(num_walks, channels),
+    }
+    parameters = {name: nn.Parameter(value) for name, value in parameters.items()}
+    for name in ('dt_projs_bias', 'A_logs', 'Ds'):
+        parameters[name]._no_weight_decay = True
+    return parameters
+
+
+class BidirectionalMixer(nn.Module):
+    """Vim's mixer: a gated Mamba block whose scan runs over the sequence forward and backward.
+
+    Each direction has its own convolution and scan parameters; the projections in and out and the gate are shared. The
+    results of the directions are added, before the projection out. Both read the sequence in place: nothing is flipped.
+
+    Args:
+        dims: C, channels of a token.
+        d_state: N, states per channel.
+        d_conv: W, taps of the causal convolution.
+        expand: d_inner / C.
+        dt_rank: R, rank of the step size; C / 16 rounded up by default.
+        average: Whether the sum of the two directions is halved.
+    """
+
+    def __init__(
+        self,
+        dims: int,
+        d_state: int = 16,
+        d_conv: int = 4,
+        expand: int = 2,
+        dt_rank: int | None = None,
+        average: bool = True,
+    ) -> None:
+        super().__init__()
+        d_inner = expand * dims
+        self.d_state = d_state
+        self.dt_rank = dt_rank or math.ceil(dims / 16)
+        self.scale = 0.5 if average else 1.0
+        self.in_proj = nn.Linear(dims, 2 * d_inner, bias=False)
+        self.conv1d_weight = nn.Parameter(torch.empty(2, d_inner, d_conv).uniform_(-(d_conv**-0.5), d_conv**-0.5))
+        self.conv1d_bias = nn.Parameter(torch.empty(2, d_inner).uniform_(-(d_conv**-0.5), d_conv**-0.5))
+        self.conv1d_bias._no_weight_decay = True
+        for name, parameter in init_scan_parameters(2, d_inner, d_state, self.dt_rank).items():
+            self.register_parameter(name, parameter)
+        self.out_proj = nn.Linear(d_inner, dims, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Tokens (B, L, C) to (B, L, C)."""
+        walk = walks.bidirectional(x.shape[1])
+        x, z = self.in_proj(x).chunk(2, -1)
+        u = walk_conv(x, self.conv1d_weight, self.conv1d_bias, walks=walk)  # (B, 2, L, d_inner)
+        projected = u @ self.x_proj_weight.transpose(-1, -2)
+        delta, B, C = projected.split([self.dt_rank, self.d_state, self.d_state], -1)
+        y = scan(
+            u, delta, -self.A_logs.exp(), B, C, self.Ds, walks=walk, z=z,
+            delta_bias=self.dt_projs_bias, dt_weight=self.dt_projs_weight, scale=self.scale,
+        )  # fmt: skip
+        return self.out_proj(y)

@@ -1,0 +1,56 @@
+"""An image as a sequence of patches."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class PatchEmbed(nn.Module):
+    """Cut an image into patches and project each, (B, in_channels, H, W) to tokens (B, Hp * Wp, embed_dims).
+
+    Zeros are added at the right and at the bottom until the last patch is whole. Sizes that need none are cut as by an
+    unpadded convolution: 224 in patches of 16 with stride 8 gives 27 x 27.
+
+    Args:
+        in_channels: Channels of the image.
+        embed_dims: Channels of a token.
+        patch_size: Side of a patch in pixels.
+        stride: Distance between patches in pixels.
+    """
+
+    def __init__(self, in_channels: int, embed_dims: int, patch_size: int, stride: int) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+        self.stride = stride
+        self.proj = nn.Conv2d(in_channels, embed_dims, patch_size, stride)
+        # LeCun normal, as Vim's authors initialise it.
+        nn.init.normal_(self.proj.weight, std=(in_channels * patch_size**2) ** -0.5)
+        nn.init.zeros_(self.proj.bias)
+
+    def grid(self, height: int, width: int) -> tuple[int, int]:
+        """Rows and columns of patches of an image, padding included."""
+        return tuple(1 + -(-(side - self.patch_size) // self.stride) for side in (height, width))
+
+    def forward(self, image: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """
+        Args:
+            image: (B, in_channels, H, W).
+
+        Returns:
+            Tokens (B, Hp * Wp, embed_dims), row by row, and the grid (Hp, Wp).
+
+        Raises:
+            ValueError: If the input is no batch of images with ``in_channels`` channels, at least one patch large.
+        """
+        if image.dim() != 4 or image.shape[1] != self.proj.in_channels:
+            raise ValueError(f'expected images (B, {self.proj.in_channels}, H, W), got {tuple(image.shape)}')
+        height, width = image.shape[2:]
+        if height < self.patch_size or width < self.patch_size:
+            raise ValueError(
+                f'an image of {height} x {width} pixels is smaller than a patch of '
+                f'{self.patch_size} x {self.patch_size}: enlarge or pad it'
+            )
+        down, right = (-(side - self.patch_size) % self.stride for side in (height, width))
+        if down or right:
+            image = F.pad(image, (0, right, 0, down))
+        x = self.proj(image)
+        return x.flatten(2).transpose(1, 2), (x.shape[2], x.shape[3])
