@@ -4,6 +4,7 @@ import glob
 import os
 from pathlib import Path
 
+import numpy as np
 from mmengine.dist import is_main_process
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
@@ -109,6 +110,8 @@ class SafeCheckpointHook(CheckpointHook):
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
         if not self.save_best:
             return
+        # The best score goes into the checkpoint, where a numpy scalar would be a class that a safe reader refuses.
+        metrics = {name: value.item() if isinstance(value, np.number) else value for name, value in metrics.items()}
         # With the paths of the former best ones out of its sight, the stock method deletes nothing.
         former = self._best_paths()
         self._set_best_paths(dict.fromkeys(former))

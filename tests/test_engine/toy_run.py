@@ -1,0 +1,196 @@
+"""Training runs of a small UPerNet, to be killed and resumed: ``python toy_run.py '[{"work_dir": ...}, ...]'``.
+
+Imports once, then forks one process per run, in order, and says which signal ended each. Tests call ``run_toys``.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from copy import deepcopy
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmcv.cnn.bricks import DropPath
+from mmengine.config import Config
+from mmengine.dataset import BaseDataset
+from mmengine.hooks import Hook
+from mmengine.model import BaseModule
+from mmengine.registry import DATASETS, HOOKS, MODELS
+from mmengine.runner import Runner
+from torch import nn
+
+import mmvim  # noqa: F401
+
+
+@MODELS.register_module()
+class ToyBackbone(BaseModule):
+    """Four maps of eight channels, with dropout and drop path on the way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 4, stride=4)
+        self.layers = nn.ModuleList(nn.Conv2d(8, 8, 3, padding=1) for _ in range(4))
+        self.drop = nn.Dropout(0.2)
+        self.drop_path = DropPath(0.3)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        maps = [self.stem(x)]
+        for layer in self.layers:
+            maps.append(maps[-1] + self.drop_path(self.drop(layer(maps[-1]).relu())))
+        return tuple(maps[1:])
+
+
+@DATASETS.register_module()
+class ToyImages(BaseDataset):
+    """Six images of noise with labels by brightness."""
+
+    METAINFO = {'classes': ('dark', 'middle', 'bright'), 'palette': [[0, 0, 0], [99, 99, 99], [255, 255, 255]]}
+
+    def load_data_list(self) -> list[dict]:
+        rng = np.random.RandomState(0)
+        images = [rng.randint(0, 256, (40, 48, 3), dtype=np.uint8) for _ in range(6)]
+        return [
+            {
+                'img': image,
+                'gt_seg_map': image[..., 0] // 86,
+                'seg_fields': ['gt_seg_map'],
+                'img_shape': image.shape[:2],
+                'ori_shape': image.shape[:2],
+            }
+            for image in images
+        ]
+
+
+@HOOKS.register_module()
+class KillHook(Hook):
+    """End the process as ``kill -9`` does, after an iteration or in the middle of writing a checkpoint."""
+
+    priority = 'LOWEST'
+
+    def __init__(self, after: int | None = None, inside_write_of: str | None = None) -> None:
+        self.after = after
+        self.inside_write_of = inside_write_of
+
+    def before_train(self, runner: Runner) -> None:
+        if self.inside_write_of is None:
+            return
+        fsync = os.fsync
+
+        def die(descriptor: int) -> None:
+            name = os.readlink(f'/proc/self/fd/{descriptor}')
+            if self.inside_write_of in name:
+                os.ftruncate(descriptor, os.fstat(descriptor).st_size // 2)
+                os.kill(os.getpid(), signal.SIGKILL)
+            fsync(descriptor)
+
+        os.fsync = die
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        if runner.iter + 1 == self.after:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+AUGMENT = [
+    {'type': 'RandomResize', 'scale': (48, 40), 'ratio_range': (0.8, 1.6), 'keep_ratio': True},
+    {'type': 'RandomCrop', 'crop_size': (32, 32), 'cat_max_ratio': 0.75},
+    {'type': 'RandomFlip', 'prob': 0.5},
+    {'type': 'PhotoMetricDistortion'},
+    {'type': 'PackSegInputs'},
+]
+
+
+def config(
+    work_dir: str,
+    workers: int = 0,
+    by_epoch: bool = False,
+    seed: int | None = 3,
+    resume: bool = False,
+    kill: dict | None = None,
+    length: int = 20,
+    max_keep: int = 1,
+    **others,
+) -> Config:
+    """Config of a run of ``length`` iterations (or epochs of three), with a checkpoint every ten (or two)."""
+    loader = {'batch_size': 2, 'num_workers': workers, 'persistent_workers': workers > 0}
+    unit = 3 if by_epoch else 1
+    every = 2 if by_epoch else 10
+    train_cfg = {'max_epochs': length} if by_epoch else {'max_iters': length}
+    cfg = {
+        'default_scope': 'mmseg',
+        'work_dir': work_dir,
+        'model': {
+            'type': 'EncoderDecoder',
+            'data_preprocessor': {
+                'type': 'SegDataPreProcessor', 'mean': [127.0] * 3, 'std': [60.0] * 3, 'size': (32, 32),
+            },
+            'backbone': {'type': 'ToyBackbone'},
+            'decode_head': {
+                'type': 'UPerHead', 'in_channels': [8] * 4, 'in_index': [0, 1, 2, 3], 'channels': 8,
+                'num_classes': 3, 'norm_cfg': {'type': 'BN'}, 'dropout_ratio': 0.1,
+            },
+            'train_cfg': {},
+            'test_cfg': {'mode': 'whole'},
+        },
+        'train_dataloader': {
+            **loader,
+            'sampler': {'type': 'DefaultSampler' if by_epoch else 'InfiniteSampler', 'shuffle': True},
+            'dataset': {'type': 'ToyImages', 'pipeline': AUGMENT},
+        },
+        'val_dataloader': {
+            **loader,
+            'sampler': {'type': 'DefaultSampler', 'shuffle': False},
+            'dataset': {'type': 'ToyImages', 'indices': 2, 'pipeline': [{'type': 'PackSegInputs'}], 'test_mode': True},
+        },
+        'train_cfg': {'by_epoch': by_epoch, 'val_interval': 1 if by_epoch else 5, **train_cfg},
+        'val_cfg': {},
+        'val_evaluator': {'type': 'IoUMetric'},
+        'optim_wrapper': {'type': 'OptimWrapper', 'optimizer': {'type': 'AdamW', 'lr': 1e-2, 'weight_decay': 0.05}},
+        'param_scheduler': [
+            {'type': 'LinearLR', 'start_factor': 0.1, 'by_epoch': False, 'begin': 0, 'end': 6},
+            {'type': 'PolyLR', 'eta_min': 0.0, 'by_epoch': False, 'begin': 6, 'end': length * unit},
+        ],
+        'default_hooks': {
+            'logger': {'type': 'LoggerHook', 'interval': 5},
+            'checkpoint': {
+                'type': 'mmvim.SafeCheckpointHook', 'by_epoch': by_epoch, 'interval': every, 'max_keep_ckpts': max_keep,
+                'save_best': 'mIoU',
+            },
+            'exact_resume': {'type': 'mmvim.ExactResumeHook'},
+        },
+        'custom_hooks': [{'type': 'EMAHook', 'momentum': 0.1}],
+        'log_processor': {'by_epoch': by_epoch},
+        'randomness': {'seed': seed},
+        'resume': resume,
+        **others,
+    }  # fmt: skip
+    if kill:
+        cfg['custom_hooks'].append({'type': 'KillHook', **kill})
+    return Config(deepcopy(cfg))
+
+
+def run_toys(*runs: dict) -> list[int]:
+    """Do the runs, one after the other; returns the signal that ended each, or 0."""
+    environment = {**os.environ, 'PYTHONPATH': str(Path(__file__).parents[2]), 'OMP_NUM_THREADS': '1'}
+    result = subprocess.run(
+        [sys.executable, __file__, json.dumps(runs)], capture_output=True, text=True, env=environment, timeout=300
+    )
+    signals = [int(line.rpartition(' ')[2]) for line in result.stdout.splitlines() if line.startswith('ended by ')]
+    assert len(signals) == len(runs), result.stderr[-3000:]
+    return signals
+
+
+if __name__ == '__main__':
+    torch.set_num_threads(1)
+    for run in json.loads(sys.argv[1]):
+        if 'seed_of' in run:
+            run['seed'] = torch.load(run.pop('seed_of'), weights_only=False)['meta']['seed']
+        child = os.fork()
+        if child == 0:
+            Runner.from_cfg(config(**run)).train()
+            sys.stdout.flush()
+            os._exit(0)
+        status = os.waitpid(child, 0)[1]
+        print(f'\nended by {status}', flush=True)
