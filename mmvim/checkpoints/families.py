@@ -1,0 +1,59 @@
+"""The model families whose published files are understood, and signs of those that are not.
+
+A family is a module with ``NAME``, ``is_family``, ``from_official``, ``to_official``, ``describe``, ``adapt``,
+``stride_conflict`` and ``LEFT_OUT``, as in :mod:`.vim`.
+"""
+
+import re
+from collections.abc import Mapping
+from types import ModuleType
+
+from torch import Tensor
+
+from . import vim
+
+FAMILIES: tuple[ModuleType, ...] = (vim,)
+
+_SIGNS = (
+    ('VMamba', r'layers\.\d+\.blocks\.\d+\.(op|self_attention)\.'),
+    ('Mamba with one direction', r'layers\.\d+\.mixer\.A_log$'),
+    ('Swin Transformer', r'relative_position_bias_table$'),
+    ('DeiT or another vision transformer', r'(blocks|layers)\.\d+\.(attn|self_attn|self_attention)\.'),
+    ('ConvNeXt', r'(dwconv|depthwise_conv)\.weight$'),
+    ('ResNet', r'layer\d\.\d+\.conv1\.weight$'),
+)
+
+
+def family_of(state: Mapping[str, Tensor]) -> ModuleType | None:
+    """The family that the names of a state dict belong to, whatever the layout and prefix."""
+    return next((family for family in FAMILIES if family.is_family(state)), None)
+
+
+def name_of(state: Mapping[str, Tensor]) -> str:
+    """The name of the model that a state dict seems to hold, for messages."""
+    family = family_of(state)
+    if family is not None:
+        return family.NAME
+    for name, sign in _SIGNS:
+        if any(re.search(sign, key) for key in state):
+            return name
+    return 'another model'
+
+
+def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state dict in our layout, whichever family's it is; unknown ones stay as they are."""
+    family = family_of(state)
+    return family.from_official(state) if family else dict(state)
+
+
+def to_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state dict in the layout of its official repository.
+
+    Raises:
+        ValueError: if it belongs to no family known here.
+    """
+    family = family_of(state)
+    if family is None:
+        known = ', '.join(family.NAME for family in FAMILIES)
+        raise ValueError(f'there is no official layout for {name_of(state)}: known are {known}')
+    return family.to_official(state)

@@ -1,0 +1,81 @@
+"""From what stands in a config to a file on this machine."""
+
+import sys
+from pathlib import Path
+from urllib.error import URLError
+from urllib.parse import unquote, urlparse
+
+import torch
+
+from .sources import OFFICIAL_FILES
+
+WEIGHTS = Path('weights')
+_FROM_SCRATCH = 'or train from scratch with --cfg-options model.backbone.init_cfg=None'
+
+
+def locate(source: str | Path) -> Path:
+    """Find the file of a checkpoint, downloading it if it is an address.
+
+    A file name or the name at the end of an address is looked for in ``weights/`` too, so that a machine without a
+    network needs no other config. Downloads go to torch's hub folder under a temporary name, are renamed when they
+    are complete, and happen once.
+
+    Args:
+        source: a path, a bare file name, or an ``http(s)://`` address.
+
+    Returns:
+        The path of an existing file.
+
+    Raises:
+        FileNotFoundError: if there is no such file, or it cannot be downloaded; the message says where the official
+            file lives, where to put it, and how to do without.
+        ValueError: if the path is a folder.
+    """
+    text = str(source)
+    if text.startswith(('http://', 'https://')):
+        return _locate_address(text)
+    path = Path(text).expanduser()
+    if path.is_file():
+        return path
+    if path.is_dir():
+        raise ValueError(f'{path} is a folder: name the checkpoint in it, such as {path / "epoch_12.pth"}')
+    if (WEIGHTS / path.name).is_file() and path.parent in (Path('.'), WEIGHTS):
+        return WEIGHTS / path.name
+    address = OFFICIAL_FILES.get(path.name)
+    if address is None:
+        raise FileNotFoundError(f'no checkpoint at {path} (looked from {Path.cwd()})')
+    raise FileNotFoundError(
+        f'{path} is missing: download it from {address}, put it into {WEIGHTS}/ under {Path.cwd()}, {_FROM_SCRATCH}'
+    )
+
+
+def _locate_address(address: str) -> Path:
+    name = Path(unquote(urlparse(address).path)).name
+    if not name:
+        raise ValueError(f'{address} names no file: give the address of the checkpoint itself')
+    cached = Path(torch.hub.get_dir(), 'checkpoints', name)
+    for path in (WEIGHTS / name, cached):
+        if path.is_file():
+            return path
+    together = torch.distributed.is_available() and torch.distributed.is_initialized()
+    try:
+        if not together or torch.distributed.get_rank() == 0:
+            _download(address, cached)
+    finally:
+        if together:
+            torch.distributed.barrier()
+    if not cached.is_file():  # another machine than that of the first process
+        _download(address, cached)
+    return cached
+
+
+def _download(address: str, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    print(f'Downloading {address} to {path}', file=sys.stderr)
+    try:
+        torch.hub.download_url_to_file(address, str(path), progress=sys.stderr.isatty())
+    except (URLError, OSError) as error:
+        raise FileNotFoundError(
+            f'{path.name} could not be downloaded from {address} ({error}): put the file into {WEIGHTS}/ under '
+            f'{Path.cwd()}, {_FROM_SCRATCH}'
+        ) from error
