@@ -8,10 +8,12 @@ from mmengine.registry import HOOKS as ROOT_HOOKS
 from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as ROOT_OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.registry import OPTIM_WRAPPERS as ROOT_OPTIM_WRAPPERS
+from mmengine.registry import RUNNERS as ROOT_RUNNERS
 from mmengine.registry import Registry
 
 MODELS = Registry('model', parent=ROOT_MODELS, locations=['mmvim.models'])
 HOOKS = Registry('hook', parent=ROOT_HOOKS, locations=['mmvim.engine'])
+RUNNERS = Registry('runner', parent=ROOT_RUNNERS, locations=['mmvim.engine'])
 OPTIM_WRAPPERS = Registry('optim_wrapper', parent=ROOT_OPTIM_WRAPPERS, locations=['mmvim.engine'])
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     'optimizer wrapper constructor', parent=ROOT_OPTIM_WRAPPER_CONSTRUCTORS, locations=['mmvim.engine']

@@ -7,7 +7,7 @@ from urllib.parse import unquote, urlparse
 
 import torch
 
-from .sources import OFFICIAL_FILES
+from mmvim.zoo import OFFICIAL_WEIGHTS
 
 WEIGHTS = Path('weights')
 _FROM_SCRATCH = 'or train from scratch with --cfg-options model.backbone.init_cfg=None'
@@ -29,11 +29,13 @@ def locate(source: str | Path) -> Path:
     Raises:
         FileNotFoundError: if there is no such file, or it cannot be downloaded; the message says where the official
             file lives, where to put it, and how to do without.
-        ValueError: if the path is a folder.
+        ValueError: if the path is a folder, or an address of another kind.
     """
     text = str(source)
     if text.startswith(('http://', 'https://')):
         return _locate_address(text)
+    if '://' in text:
+        raise ValueError(f'{text}: only files and http(s) addresses are read here; download it and give the path')
     path = Path(text).expanduser()
     if path.is_file():
         return path
@@ -41,11 +43,11 @@ def locate(source: str | Path) -> Path:
         raise ValueError(f'{path} is a folder: name the checkpoint in it, such as {path / "epoch_12.pth"}')
     if (WEIGHTS / path.name).is_file() and path.parent in (Path('.'), WEIGHTS):
         return WEIGHTS / path.name
-    address = OFFICIAL_FILES.get(path.name)
-    if address is None:
+    if path.name not in OFFICIAL_WEIGHTS:
         raise FileNotFoundError(f'no checkpoint at {path} (looked from {Path.cwd()})')
     raise FileNotFoundError(
-        f'{path} is missing: download it from {address}, put it into {WEIGHTS}/ under {Path.cwd()}, {_FROM_SCRATCH}'
+        f'{path} is missing: download it from {OFFICIAL_WEIGHTS[path.name]} and put it into {WEIGHTS}/ under '
+        f'{Path.cwd()}, {_FROM_SCRATCH}'
     )
 
 

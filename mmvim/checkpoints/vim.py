@@ -123,8 +123,9 @@ def describe(state: Mapping[str, Tensor], stride: int | None = None) -> str:
         state: the state dict.
         stride: of the patches, where it is known; otherwise it is told from a position embedding made at 224 x 224.
     """
-    width = state['patch_embed.proj.weight'].shape[0]
-    depth = 1 + max(int(key.split('.')[1]) for key in state if key.startswith('layers.'))
+    proj = state.get('patch_embed.proj.weight')
+    width = 'unknown' if proj is None else proj.shape[0]
+    depth = 1 + max((int(key.split('.')[1]) for key in state if key.startswith('layers.')), default=-1)
     stride = stride or _file_stride(state)
     name = _WIDTHS.get(width) if depth == 24 else None
     name = f'Vim-{name}{"+" if stride == 8 else ""}' if name else 'a Vim'
@@ -170,10 +171,10 @@ def adapt(found: dict[str, Tensor], own: Mapping[str, Tensor], grid: tuple[int, 
     return done
 
 
-def stride_conflict(found: Mapping[str, Tensor], stride: int | None) -> bool:
+def stride_conflict(found: Mapping[str, Tensor], own: Mapping[str, Tensor], stride: int | None) -> bool:
     """Whether a file was made for another patch stride than a model's, as its position embedding tells."""
     file_stride = _file_stride(found)
-    return file_stride is not None and stride in _STRIDES.values() and stride != file_stride
+    return stride in _STRIDES.values() and file_stride not in (None, stride) and _patches(found) != _patches(own)
 
 
 def _split_class_row(table: Tensor, has_class: bool) -> tuple[Tensor | None, Tensor]:
@@ -188,7 +189,10 @@ def _square(rows: int) -> tuple[int, int] | None:
     return (side, side) if side * side == rows else None
 
 
+def _patches(state: Mapping[str, Tensor]) -> int | None:
+    """Rows of the position embedding without that of the class token."""
+    return state['pos_embed'].shape[1] - ('cls_token' in state) if 'pos_embed' in state else None
+
+
 def _file_stride(state: Mapping[str, Tensor]) -> int | None:
-    if 'pos_embed' not in state:
-        return None
-    return _STRIDES.get(state['pos_embed'].shape[1] - ('cls_token' in state))
+    return _STRIDES.get(_patches(state))

@@ -1,0 +1,215 @@
+"""Filling models from checkpoints: everything fits, or the run stops and says what does not."""
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+from mmengine.logging import print_log
+from mmengine.model import BaseTTAModel, is_model_wrapper
+from torch import Tensor, nn
+
+from .classes import explain_classes
+from .families import family_of, from_official, name_of
+from .read import read
+from .report import Report, shorten
+
+# In front of a backbone's own names, in files of segmentors, detectors, wrappers and self-supervised training.
+_PREFIXES = ('', 'backbone.', 'model.', 'encoder.', 'student.')
+_BACKBONE = 'backbone.'
+
+
+def state_dict_of(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The weights in a checkpoint dict: under ``state_dict``, ``model``, or the dict itself; without ``module.``.
+
+    Raises:
+        ValueError: if there are none.
+    """
+    state = next((checkpoint[key] for key in ('state_dict', 'model') if key in checkpoint), checkpoint)
+    if isinstance(state, Mapping):
+        tensors = {str(key): value for key, value in state.items() if isinstance(value, Tensor)}
+        if tensors:
+            wrapped = all(key.startswith('module.') for key in tensors)
+            return {key.removeprefix('module.'): value for key, value in tensors.items()} if wrapped else tensors
+    raise ValueError(f'no weights among {shorten(map(str, checkpoint))}: expected them under state_dict or model')
+
+
+def load_backbone(
+    module: nn.Module, source: str | os.PathLike, prefix: str | None = None, expected_missing: Iterable[str] = ()
+) -> Report:
+    """Fill a backbone from a checkpoint file, official or own, of a classifier, backbone, segmentor or detector.
+
+    Every tensor of the backbone must be in the file with its shape. One line is logged: matched, left out, why.
+
+    Args:
+        module: the backbone.
+        source: as for :func:`~mmvim.checkpoints.read.read`.
+        prefix: what stands in front of the backbone's names in the file, such as ``'backbone.'``; found by itself if
+            None.
+        expected_missing: tensors that may be absent from the file and then keep their initial values, as patterns
+            of tensors or modules (``'outnorm*'``).
+
+    Returns:
+        What was done.
+
+    Raises:
+        FileNotFoundError, ValueError: as ``read``; ValueError also if the file holds no weights.
+        RuntimeError: if the file does not fit, with the model that it seems to hold and the tensors concerned. The
+            module is as before.
+    """
+    name = os.path.basename(str(source))
+    state = _converted(read(source), name)
+    own = module.state_dict()
+    if prefix is None:
+        prefix = max(_PREFIXES, key=lambda p: sum(p + key in state for key in own))
+    elif prefix and not prefix.endswith('.'):
+        prefix += '.'
+    found = {key.removeprefix(prefix): tensor for key, tensor in state.items() if key.startswith(prefix)}
+    report = Report(name, 'backbone')
+    if not found:
+        raise RuntimeError(f'{name} has no tensor under {prefix}; there are {shorten(state)}')
+    report.left_out = {key: 'not of the backbone' for key in state if not key.startswith(prefix)}
+    _fit_backbone(module, own, found, report, tuple(expected_missing))
+    module.load_state_dict(found, strict=False)
+    print_log(str(report), logger='current')
+    return report
+
+
+def load_model(model: nn.Module, checkpoint: dict, source: str, new_classes: bool = False) -> Report:
+    """Fill a whole model from a checkpoint; see :func:`fit_model`, which does the work. Logs one line."""
+    report = fit_model(model, checkpoint, source, new_classes)
+    load_fitted(model, checkpoint, report)
+    return report
+
+
+def fit_model(model: nn.Module, checkpoint: dict, source: str, new_classes: bool = False) -> Report:
+    """Bring the weights in a checkpoint into the form of a whole model, such as a detector.
+
+    ``checkpoint['state_dict']`` is replaced by the weights in our layout, the position embedding resized; tensors of
+    other classes are replaced by the model's own, initial ones where that is allowed.
+
+    Args:
+        model: the model.
+        checkpoint: as read, changed in place.
+        source: name of the file, for messages.
+        new_classes: whether tensors that differ in the number of classes only are initialised anew, for training on
+            own data; otherwise they are an error.
+
+    Returns:
+        What was done so far.
+
+    Raises:
+        ValueError: if the checkpoint holds no weights.
+        RuntimeError: if tensors that both have do not fit.
+    """
+    name = os.path.basename(str(source))
+    model = _unwrapped(model)
+    state = _converted(checkpoint, name)
+    own = model.state_dict()
+    report = Report(name, 'model')
+    backbone = {key.removeprefix(_BACKBONE): state[key] for key in state if key.startswith(_BACKBONE)}
+    if not backbone and any(key.startswith(_BACKBONE) for key in own):
+        raise RuntimeError(
+            f'{name} has no tensor under {_BACKBONE} and so is no checkpoint of this whole model; weights of a '
+            f"backbone are given as model.backbone.init_cfg=dict(type='Pretrained', checkpoint='{source}')"
+        )
+    if backbone and isinstance(getattr(model, 'backbone', None), nn.Module):
+        part = Report(name, 'backbone')
+        _fit_backbone(model.backbone, model.backbone.state_dict(), backbone, part, ())
+        state = {key: tensor for key, tensor in state.items() if not key.startswith(_BACKBONE)}
+        state.update((_BACKBONE + key, tensor) for key, tensor in backbone.items())
+        report.done += part.done
+        report.left_out.update((_BACKBONE + key, reason) for key, reason in part.left_out.items())
+    others = {key: (state[key], own[key]) for key in state if key in own and state[key].shape != own[key].shape}
+    if others:
+        counts = explain_classes(model, {key: (a.shape, b.shape) for key, (a, b) in others.items()})
+        if counts is None:
+            raise RuntimeError(f'{name} does not fit the model: {_shapes(others)}')
+        if not new_classes:
+            raise RuntimeError(
+                f'{name} knows {counts[0]} classes and the model {counts[1]} ({shorten(others)}): set num_classes of '
+                f'the heads to {counts[0]}, or take a checkpoint that was trained with this config'
+            )
+        state.update((key, ours) for key, (_, ours) in others.items())
+        report.new = dict.fromkeys(others, f'{counts[0]} classes in the file, {counts[1]} in the model')
+    checkpoint['state_dict'] = state
+    return report
+
+
+def load_fitted(model: nn.Module, checkpoint: dict, report: Report) -> None:
+    """Load what :func:`fit_model` prepared, and log the report in one line.
+
+    The names are judged here, behind the load hooks by which modules of mmcv, mmdet and mmseg accept older ones.
+
+    Raises:
+        RuntimeError: if a tensor of the model is missing or one of the file is unknown.
+    """
+    state = checkpoint['state_dict']
+    missing, unexpected = _unwrapped(model).load_state_dict(state, strict=False)
+    missing = [key for key in missing if not key.endswith('num_batches_tracked')]
+    if missing or unexpected:
+        problems = [f'{len(missing)} missing: {shorten(missing)}'] if missing else []
+        problems += [f'{len(unexpected)} unknown to the model: {shorten(unexpected)}'] if unexpected else []
+        raise RuntimeError(f'{report.source} does not fit the model: {"; ".join(problems)}')
+    report.total = len(state)
+    report.matched = report.total - len(report.new)
+    print_log(str(report), logger='current')
+
+
+def _unwrapped(model: nn.Module) -> nn.Module:
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    return model
+
+
+def _converted(checkpoint: Mapping[str, Any], name: str) -> dict[str, Tensor]:
+    try:
+        return from_official(state_dict_of(checkpoint))
+    except ValueError as error:
+        raise ValueError(f'{name}: {error}') from error
+
+
+def _fit_backbone(
+    module: nn.Module, own: Mapping[str, Tensor], found: dict[str, Tensor], report: Report, expected: tuple[str, ...]
+) -> None:
+    """Bring ``found`` into the form of a backbone, in place, or raise."""
+    family = family_of(own)
+    if family is not None:
+        if family_of(found) is not family:
+            raise RuntimeError(f'{report.source} holds {name_of(found)}, the model is {family.NAME}')
+        proj = getattr(getattr(module, 'patch_embed', None), 'proj', None)
+        stride = proj.stride[0] if isinstance(proj, nn.Conv2d) else None
+        titles = f'{report.source} holds {family.describe(found)}, the model is {family.describe(own, stride)}'
+        if family.stride_conflict(found, own, stride):
+            raise RuntimeError(f'{titles}: take the arch of the file, or the file of the arch')
+        grid = getattr(getattr(module, 'position_embedding', None), 'grid', None)
+        try:
+            report.done += family.adapt(found, own, grid)
+        except ValueError as error:
+            raise RuntimeError(f'{report.source}: {error}') from error
+        for key in [key for key in found if key not in own]:
+            reason = next((why for sign, why in family.LEFT_OUT.items() if re.match(sign, key)), None)
+            if reason is not None:
+                del found[key]
+                report.left_out[key] = reason
+    else:
+        titles = f'{report.source} does not fit the backbone'
+    absent = [key for key in own if key not in found and not key.endswith('num_batches_tracked')]
+    new = [key for key in absent if any(fnmatchcase(key, p) or fnmatchcase(key, f'{p}.*') for p in expected)]
+    missing = [key for key in absent if key not in new]
+    unknown = [key for key in found if key not in own]
+    wrong = {key: (found[key], own[key]) for key in found if key in own and found[key].shape != own[key].shape}
+    if missing or unknown or wrong:
+        problems = [_shapes(wrong)] if wrong else []
+        problems += [f'{len(missing)} missing in the file: {shorten(missing)}'] if missing else []
+        problems += [f'{len(unknown)} unknown to the model: {shorten(unknown)}'] if unknown else []
+        raise RuntimeError(f'{titles}; {"; ".join(problems)}')
+    report.new.update(dict.fromkeys(new, 'expected'))
+    report.matched = len(found)
+    report.total = len(found)
+
+
+def _shapes(wrong: Mapping[str, tuple[Tensor, Tensor]]) -> str:
+    pairs = [f'{key} {tuple(theirs.shape)} for {tuple(ours.shape)}' for key, (theirs, ours) in wrong.items()]
+    return f'{len(wrong)} of other shape: {shorten(pairs)}'

@@ -1,0 +1,67 @@
+"""mmengine's runner with checkpoints that fit or stop the run."""
+
+from collections.abc import Callable
+
+from mmengine.runner import Runner as MMEngineRunner
+from torch import nn
+
+from mmvim.checkpoints import read
+from mmvim.checkpoints.match import fit_model, load_fitted
+from mmvim.registry import RUNNERS
+
+
+@RUNNERS.register_module()
+class Runner(MMEngineRunner):
+    """mmengine's ``Runner``, except for what happens to checkpoints.
+
+    ``load_from``, resuming and testing read files without running code from them (:func:`mmvim.checkpoints.read`),
+    accept official layouts, and never go on with weights that do not fit. Only where training starts from
+    ``load_from``, tensors that depend on the number of classes may differ: they keep their initial values and are
+    listed in the log.
+
+    Takes the arguments of mmengine's. The tools use it unless a config names a ``runner_type`` of its own.
+    """
+
+    _starts_training = False
+    _resumes = False
+
+    def train(self) -> nn.Module:
+        """Train; see mmengine."""
+        self._starts_training = True
+        return super().train()
+
+    def resume(self, filename: str, *args, **kwargs) -> None:
+        """Go on from a checkpoint of a run.
+
+        Raises:
+            ValueError: if the file holds weights only.
+        """
+        self._resumes = True
+        super().resume(filename, *args, **kwargs)
+
+    def load_checkpoint(self, filename: str, map_location: str | Callable = 'cpu') -> dict:
+        """Fill the model from a file.
+
+        Args:
+            filename: a path or an address.
+            map_location: as in ``torch.load``.
+
+        Returns:
+            The checkpoint, its ``state_dict`` in our layout.
+
+        Raises:
+            FileNotFoundError, ValueError, RuntimeError: as :func:`mmvim.checkpoints.read` and
+                :func:`mmvim.checkpoints.load_model`.
+        """
+        checkpoint = read(filename, map_location)
+        if self._resumes and not {'meta', 'message_hub'} <= set(checkpoint):
+            raise ValueError(
+                f'{filename} holds weights but not the state of a run: start from it with --cfg-options '
+                f'load_from={filename} instead of --resume'
+            )
+        new_classes = self._starts_training and not self._resumes
+        report = fit_model(self.model, checkpoint, filename, new_classes)
+        self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
+        load_fitted(self.model, checkpoint, report)
+        self._has_loaded = True
+        return checkpoint
