@@ -7,7 +7,7 @@ _base_ = [
     '../_base_/default_runtime_det.py',
 ]
 # Normalises each position over its channels.
-norm_cfg = dict(type='mmvim.LayerNorm2d', eps=1e-6)
+norm_cfg = dict(type='mmvim.models.layers.LayerNorm2d', eps=1e-6)
 model = dict(
     # Every image becomes a square of 1024, in training and in test.
     data_preprocessor=dict(pad_size_divisor=1024),

@@ -23,7 +23,7 @@ from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import find_latest_checkpoint
 
-from mmvim.zoo import OFFICIAL_WEIGHTS
+from mmvim.checkpoints.fetch import locate
 
 from .amp import enable_amp
 from .cpu import adapt_to_cpu
@@ -123,15 +123,13 @@ def find_resume(work_dir: str, checkpoint: str) -> str:
         FileNotFoundError: If there is nothing to go on from.
     """
     if checkpoint == 'auto':
-        latest = find_latest_checkpoint(work_dir)
-        if latest is None:
+        if not Path(work_dir, 'last_checkpoint').is_file():
             raise FileNotFoundError(
                 f'--resume: there is no run to go on with in {work_dir}; '
                 'leave --resume out to start one, or give --work-dir or --resume CHECKPOINT.'
             )
-        checkpoint = latest
-    if _is_missing(checkpoint):
-        raise FileNotFoundError(f'--resume: there is no checkpoint {checkpoint}.')
+        checkpoint = find_latest_checkpoint(work_dir)
+    check_checkpoint(checkpoint)
     return checkpoint
 
 
@@ -146,8 +144,7 @@ def test(argv: Sequence[str] | None = None) -> None:
     check_packages(cfg)
     check_launcher(cfg)
     check_data(cfg, 'test')
-    if _is_missing(args.checkpoint):
-        raise FileNotFoundError(f'There is no checkpoint {args.checkpoint}.')
+    check_checkpoint(args.checkpoint)
     cfg.load_from = args.checkpoint
     cfg.resume = False
     if args.out is not None:
@@ -277,7 +274,10 @@ def load_config(args: argparse.Namespace) -> Config:
         raise FileNotFoundError(f'There is no config {path}{_nearest_configs(path)}.')
     cfg = Config.fromfile(path)
     check_options(cfg, args.cfg_options)
-    cfg.merge_from_dict(args.cfg_options)
+    try:
+        cfg.merge_from_dict(args.cfg_options)
+    except (TypeError, KeyError) as error:
+        raise ValueError(f'--cfg-options do not fit the config: {error.args[0]}') from error
     cfg.launcher = args.launcher
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
@@ -367,13 +367,13 @@ def check_data(cfg: Config, *stages: str) -> None:
     for stage in stages:
         loader = cfg.get(f'{stage}_dataloader')
         for dataset in _datasets(loader.dataset) if loader else ():
-            missing = [path for path in _data_paths(dataset) if _is_missing(path)]
-            if not missing:
-                continue
-            raise FileNotFoundError(
-                f'The data set is not in its place: there is no {" and no ".join(missing)}; '
-                f'put or link it there, or change data_root{_miniature_hint(dataset)}'
-            )
+            root = dataset.get('data_root') or ''
+            missing = [path for path in _data_paths(dataset) if _is_missing(os.path.join(root, path))]
+            if missing:
+                raise FileNotFoundError(
+                    f'The data set of {stage}_dataloader is not in its place: {root or "this folder"} has no '
+                    f'{" and no ".join(missing)}; put or link it there, or change data_root{_miniature_hint(dataset)}'
+                )
 
 
 def _miniature_hint(dataset: ConfigDict) -> str:
@@ -386,13 +386,8 @@ def _miniature_hint(dataset: ConfigDict) -> str:
 
 
 def _data_paths(dataset: dict) -> Iterator[str]:
-    """Every file and folder that a data set names, below its root."""
-    root = dataset.get('data_root') or ''
-    if dataset.get('ann_file'):
-        yield os.path.join(root, dataset['ann_file'])
-    for prefix in (dataset.get('data_prefix') or {}).values():
-        if prefix:
-            yield os.path.join(root, prefix)
+    """Every file and folder that a data set names, relative to its root."""
+    yield from filter(None, [dataset.get('ann_file'), *(dataset.get('data_prefix') or {}).values()])
 
 
 def _datasets(dataset: dict) -> Iterator[ConfigDict]:
@@ -410,17 +405,20 @@ def check_weights(cfg: Config) -> None:
     Raises:
         FileNotFoundError: With the file, where it is published, where to put it, and how to train without it.
     """
-    if cfg.get('load_from') and _is_missing(cfg.load_from):
-        raise FileNotFoundError(f'load_from: there is no checkpoint {cfg.load_from}.')
-    for entry in _as_list(cfg.model.get('backbone', {}).get('init_cfg')):
-        checkpoint = entry.get('checkpoint')
-        if checkpoint and _is_missing(checkpoint):
-            folder, name = os.path.split(checkpoint)
-            source = f'download it from {OFFICIAL_WEIGHTS[name]}' if name in OFFICIAL_WEIGHTS else 'put it'
-            raise FileNotFoundError(
-                f'The ImageNet weights {name} are missing: {source} into {folder or "."}/, or train from scratch with '
-                '--cfg-options model.backbone.init_cfg=None'
-            )
+    backbone = cfg.model.get('backbone', {})
+    for source in (cfg.get('load_from'), *(entry.get('checkpoint') for entry in _as_list(backbone.get('init_cfg')))):
+        if source:
+            check_checkpoint(source)
+
+
+def check_checkpoint(source: str) -> None:
+    """See that a checkpoint is there; one with an address is fetched when it is needed.
+
+    Raises:
+        FileNotFoundError: With what to type, see :func:`mmvim.checkpoints.locate`.
+    """
+    if '://' not in source:
+        locate(source)
 
 
 def build_runner(cfg: Config) -> Runner:
