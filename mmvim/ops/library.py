@@ -1,8 +1,8 @@
 """The operators as PyTorch sees them: schema, shapes, gradients, FLOPs and a PyTorch implementation.
 
 ``mmvim::scan`` and ``mmvim::walk_conv`` are what models call. The compiled extensions register further implementations
-of these two and of their backwards for the CPU and CUDA keys, nothing else, so that ``torch.compile``, ``torch.export``,
-FLOP counters and autograd meet the same operators with and without them. ``mmvim::scan_torch`` and
+of these two and of their backwards for the CPU and CUDA keys, nothing else: ``torch.compile``, ``torch.export``, FLOP
+counters and autograd meet the same operators with and without them. ``mmvim::scan_torch`` and
 ``mmvim::walk_conv_torch`` are twins that no extension touches: ``backend='torch'``.
 
 Shapes, after :mod:`mmvim.ops.interface` has brought its arguments into one form (T = S steps, or L tokens)::
@@ -87,7 +87,7 @@ def _walk_conv_backward_fake(grad, x, weight, bias, *rest):
 
 
 def _scan_flops(u, delta, A, B, C, D, z, delta_bias, dt_weight, table, kinds, height, width, *rest, **_):
-    """9 per (token, channel, state, walk) as VMamba's authors count, one for the skip, two per multiply of dt_weight."""
+    """9 per (token, channel, state, walk) as VMamba's authors count, 1 for the skip, 2 per multiply of dt_weight."""
     num_walks, num_steps = (len(kinds), height * width) if table is None else table
     per_channel = 9 * A[-1] + (D is not None) + (2 * dt_weight[-1] if dt_weight is not None else 0)
     return u[0] * num_walks * num_steps * u[-1] * per_channel
@@ -131,9 +131,10 @@ def _add_scan(suffix: str) -> None:
         if not ctx.saved:
             raise RuntimeError(f'mmvim::scan{suffix} was called with save=False: its states are needed for a gradient')
         op = getattr(torch.ops.mmvim, f'scan_backward{suffix}')
-        grads = op(grad, *ctx.saved_tensors, *ctx.flags)
+        saved = ctx.saved_tensors  # unpacked once only, as checkpointing demands
+        grads = op(grad, *saved, *ctx.flags)
         # In the order of the arguments: the nine differentiable tensors, then table, walks and flags.
-        present = [None if x is None else g for x, g in zip(ctx.saved_tensors, grads, strict=False)]
+        present = [None if x is None else g for x, g in zip(saved, grads, strict=False)]
         return (*present, *(None,) * 11)
 
     torch.library.register_autograd(f'mmvim::scan{suffix}', backward, setup_context=setup_context)
@@ -147,8 +148,9 @@ def _add_walk_conv(suffix: str) -> None:
 
     def backward(ctx, grad):
         op = getattr(torch.ops.mmvim, f'walk_conv_backward{suffix}')
-        dx, dweight, dbias = op(grad, *ctx.saved_tensors, *ctx.flags)
-        return (dx, dweight, dbias if ctx.saved_tensors[2] is not None else None, *(None,) * 6)
+        x, weight, bias, table = ctx.saved_tensors
+        dx, dweight, dbias = op(grad, x, weight, bias, table, *ctx.flags)
+        return (dx, dweight, None if bias is None else dbias, *(None,) * 6)
 
     torch.library.register_autograd(f'mmvim::walk_conv{suffix}', backward, setup_context=setup_context)
 
