@@ -63,7 +63,10 @@ def report() -> list[Backend]:
         cpu = Backend('cpu', 'cpu', True, f'compiled C++ kernels, {torch.ops.mmvim.cpu_capability()}')
     else:
         cpu = Backend('cpu', 'cpu', False, LOAD_FAILURE, REBUILD)
-    cuda = Backend('cuda', 'cuda', has_kernels('cuda'), 'compiled CUDA kernels' if has_kernels('cuda') else 'not built')
+    if has_kernels('cuda'):
+        cuda = Backend('cuda', 'cuda', True, 'compiled CUDA kernels')
+    else:
+        cuda = Backend('cuda', 'cuda', False, 'there are no CUDA kernels in this version')
     return [cpu, cuda, Backend('torch', 'any', True, 'plain PyTorch, slower')]
 
 
@@ -104,5 +107,7 @@ def describe(device: torch.device | str) -> str:
     forced = os.environ.get('MMVIM_BACKEND')
     if forced:
         return f'scans: plain PyTorch{threads} (MMVIM_BACKEND={forced})'
-    row = next((row for row in report() if row.name == device.type and row.remedy), None)
-    return f'scans: plain PyTorch{threads}, the slow path' + (f' ({row.reason}); faster: {row.remedy}' if row else '')
+    row = next((row for row in report() if row.name == device.type), None)
+    reason = f' ({row.reason})' if row else ''
+    faster = f'; faster: {row.remedy}' if row and row.remedy else ''
+    return f'scans: plain PyTorch{threads}, the slow path{reason}{faster}'
