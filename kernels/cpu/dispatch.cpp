@@ -1,0 +1,58 @@
+// Chooses the instruction set at run time. The only file under cpu/ that is compiled once.
+#include <cstdlib>
+#include <cstring>
+#include <new>
+
+#include "api.h"
+
+namespace mmvim {
+
+namespace base {
+extern const Kernels table;
+}
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#define MMVIM_MULTI_ISA
+namespace avx2 {
+extern const Kernels table;
+}
+namespace avx512 {
+extern const Kernels table;
+}
+#endif
+
+static const Kernels& choose() {
+#ifdef MMVIM_MULTI_ISA
+  const char* asked = std::getenv("MMVIM_CPU_ISA");
+  const bool base_only = asked && !std::strcmp(asked, "base");
+  const bool at_most_avx2 = asked && !std::strcmp(asked, "avx2");
+  if (!base_only && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) {
+    if (!at_most_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+      return avx512::table;
+    return avx2::table;
+  }
+#endif
+  return base::table;
+}
+
+const Kernels& kernels() {
+  static const Kernels& chosen = choose();
+  return chosen;
+}
+
+bool poison() {
+  const char* value = std::getenv("MMVIM_POISON");
+  return value && *value == '1';
+}
+
+void* allocate(size_t bytes) {
+  const size_t rounded = (bytes + 63) / 64 * 64 + 64;
+  void* memory = std::aligned_alloc(64, rounded);
+  if (!memory) throw std::bad_alloc();
+  if (poison()) std::memset(memory, 0xff, rounded);  // all bits set is a NaN in every type used here
+  return memory;
+}
+
+void release(void* memory) { std::free(memory); }
+
+}  // namespace mmvim

@@ -1,0 +1,374 @@
+// Gradients of the scan. A unit of work is a (batch, channel group); it goes through all walks, each from its last tile
+// to its first, recomputing the states of a tile from the one that the forward pass saved at the tile's beginning.
+//
+// With g = dL/dh (adjoint), a = exp(delta A) and h' the state before a step:
+//   g_t = C_t dy_t + a_{t+1} g_{t+1}      dB_t = sum over channels of g delta u      dC_t = sum over channels of dy h
+//   s1 = sum_n g B,  s2 = sum_n g a h' A:  du = delta s1 + D dy,  ddelta = u s1 + s2,  dA += g a h' delta
+// a h' is formed as a product and not as h - delta u B, which cancels where a is small.
+namespace mmvim::MMVIM_ISA {
+
+// States handled at once: their decays and states of a whole tile stay in the first-level cache.
+constexpr int kStatesBackward = 4;
+
+// Recomputes the states of one tile. decay, before: [step][state][lane]; y as in `recur`.
+template <class T, int NS, bool First>
+static void recompute(const T* delta, const T* u, const T* a2, const T* skip, const T* b, const T* c, int stride,
+                      int count, const T* h, T* decays, T* states, T* y) {
+  constexpr int V = kLanes<T>;
+  Vec<T> state[NS];
+  for (int n = 0; n < NS; ++n) state[n] = load<T>(h + n * V);
+  const Vec<T> huge = splat(static_cast<T>(kHuge));
+  for (int n = 0; n < NS; ++n) store<T>(states + n * V, state[n]);
+  for (int i = 0; i < count; ++i) {
+    const Vec<T> d = load<T>(delta + i * V), x = load<T>(u + i * V), dx = d * x;
+    const Vec<T> bounded = at_least(at_most(d, huge), -huge);
+    Vec<T> out = First ? load<T>(skip) * x : load<T>(y + i * V);
+#pragma GCC unroll 16
+    for (int n = 0; n < NS; ++n) {
+      const Vec<T> decay = exp2_product(bounded, load<T>(a2 + n * V));
+      state[n] = decay * state[n] + dx * b[i * stride + n];
+      out += state[n] * c[i * stride + n];
+      store<T>(decays + (i * NS + n) * V, decay);
+      store<T>(states + ((i + 1) * NS + n) * V, state[n]);
+    }
+    store<T>(y + i * V, out);
+  }
+}
+
+// Runs the adjoint of the same states backwards. carry [state][lane] is a_{t+1} g_{t+1} of the step after the tile and
+// becomes that of its first step. db, dc [step][state][lane] and s1, s2 [step][lane] are set (First) or added to.
+template <class T, int NS, bool FirstBlock, bool FirstStates>
+static void adjoint(const T* delta, const T* u, const T* dy, const T* a2, const T* b, const T* c, int stride, int count,
+                    const T* decays, const T* states, T* carry, T* da, T* db, T* dc, T* s1, T* s2) {
+  constexpr int V = kLanes<T>;
+  Vec<T> next[NS], sum[NS];
+  for (int n = 0; n < NS; ++n) next[n] = load<T>(carry + n * V), sum[n] = load<T>(da + n * V);
+  for (int i = count - 1; i >= 0; --i) {
+    const Vec<T> d = load<T>(delta + i * V), dx = d * load<T>(u + i * V), out = load<T>(dy + i * V);
+    Vec<T> with_b = FirstStates ? Vec<T>{} : load<T>(s1 + i * V), with_a = FirstStates ? Vec<T>{} : load<T>(s2 + i * V);
+#pragma GCC unroll 16
+    for (int n = 0; n < NS; ++n) {
+      const int at = (i * NS + n) * V;
+      const Vec<T> g = out * c[i * stride + n] + next[n];
+      const Vec<T> new_dc = out * load<T>(states + at + NS * V), new_db = g * dx;
+      store<T>(dc + at, FirstBlock ? new_dc : load<T>(dc + at) + new_dc);
+      store<T>(db + at, FirstBlock ? new_db : load<T>(db + at) + new_db);
+      with_b += g * b[i * stride + n];
+      next[n] = load<T>(decays + at) * g;
+      const Vec<T> q = next[n] * load<T>(states + at);
+      with_a += q * load<T>(a2 + n * V);
+      sum[n] += q * d;
+    }
+    store<T>(s1 + i * V, with_b);
+    store<T>(s2 + i * V, with_a);
+  }
+  for (int n = 0; n < NS; ++n) store<T>(carry + n * V, next[n]), store<T>(da + n * V, sum[n]);
+}
+
+// Partial results, one slice per (group, batch, walk) or (batch, walk), before they are added up.
+template <class T>
+struct Partials {
+  T *b, *c, *low;               // [group][batch][walk or 1][row][states or rank]
+  T *a, *skip, *bias, *weight;  // [batch][walk][channels][...]
+};
+
+template <class T>
+class BackwardWorker {
+ public:
+  BackwardWorker(const ScanBackward& p, const Grouping& grouping, const Partials<T>& partials)
+      : p(p),
+        grouping(grouping),
+        partials(partials),
+        parameters(p, lanes()),
+        u(tile()),
+        delta(tile()),
+        slope(tile()),
+        dy(tile()),
+        y(tile()),
+        s1(tile()),
+        s2(tile()),
+        scratch(tile()),
+        b(kTile * p.states),
+        c(kTile * p.states),
+        low(kTile * larger(p.rank, 1)),
+        h(lanes() * p.states),
+        carry(lanes() * p.states),
+        da(lanes() * p.states),
+        dskip(lanes()),
+        dbias(lanes()),
+        dweight(lanes() * larger(p.rank, 1)),
+        decays(kTile * kStatesBackward * V),
+        states((kTile + 1) * kStatesBackward * V),
+        db(kTile * kStatesBackward * V),
+        dc(kTile * kStatesBackward * V),
+        sums(kTile * larger(kStatesBackward, p.rank)) {}
+
+  void run(int64_t batch, int64_t group_index) {
+    b_ = batch, group_ = group_index, g_ = grouping.group<T>(group_index);
+    if (p.walks.table) zero_gradients();
+    for (k_ = 0; k_ < p.walks.count; ++k_) run_walk();
+    if (p.dz) finish_gate();
+  }
+
+ private:
+  static constexpr int V = kLanes<T>;
+
+  int64_t tile() const { return grouping.tile<T>(); }
+  int64_t lanes() const { return tile() / kTile; }
+  int64_t u_rows() const { return p.u_step ? p.walks.steps : p.walks.tokens; }
+  int64_t param_rows() const { return p.param_step ? p.walks.steps : p.walks.tokens; }
+
+  // A gradient (batch, walk or 1, rows, channels) at this unit's first channel.
+  T* at(void* gradient, bool shared, int64_t rows, int64_t k) const {
+    const int64_t slice = shared ? b_ : b_ * p.walks.count + k;
+    return static_cast<T*>(gradient) + slice * rows * p.channels + g_.first;
+  }
+  // A partial sum (group, batch, walk or 1, rows, n).
+  T* part(T* partial, bool shared, int64_t k, int64_t n) const {
+    const int64_t walks = shared ? 1 : p.walks.count;
+    return partial + ((group_ * p.batch + b_) * walks + (shared ? 0 : k)) * param_rows() * n;
+  }
+
+  // Tokens that no walk of a table visits get no gradient from any tile.
+  void zero_gradients() {
+    const int64_t walks = p.walks.count;
+    for (int64_t k = 0; k < (p.u_shared ? 1 : walks); ++k)
+      zero_rows(at(p.du, p.u_shared, u_rows(), k), p.channels, u_rows(), g_.width);
+    if (!p.rank)
+      for (int64_t k = 0; k < (p.delta_shared ? 1 : walks); ++k)
+        zero_rows(at(p.ddelta, p.delta_shared, param_rows(), k), p.channels, param_rows(), g_.width);
+    if (p.dz) zero_rows(at(p.dz, true, p.walks.tokens, 0), p.channels, p.walks.tokens, g_.width);
+    for (int64_t k = 0; k < walks; ++k) {
+      if (!p.b_shared || !k) fill_zero(part(partials.b, p.b_shared, k, p.states), param_rows() * p.states);
+      if (!p.c_shared || !k) fill_zero(part(partials.c, p.c_shared, k, p.states), param_rows() * p.states);
+      if (p.rank && (!p.delta_shared || !k)) fill_zero(part(partials.low, p.delta_shared, k, p.rank), param_rows() * p.rank);
+    }
+  }
+
+  void run_walk() {
+    parameters.load(p, k_, g_);
+    const int64_t state = g_.blocks * p.states * V;
+    fill_zero(carry.data, state);
+    fill_zero(da.data, state);
+    fill_zero(dskip.data, g_.blocks * V);
+    fill_zero(dbias.data, g_.blocks * V);
+    fill_zero(dweight.data, g_.blocks * V * larger(p.rank, 1));
+    for (int64_t s = (p.walks.steps - 1) / kTile * kTile; s >= 0; s -= kTile) run_tile(s);
+    store_parameters();
+  }
+
+  void run_tile(int64_t s) {
+    find_rows(p.walks, k_, s, static_cast<int>(smaller(kTile, p.walks.steps - s)), rows, p.u_step, p.param_step);
+    load_states(s);
+    load_inputs();
+    const int stride = static_cast<int>(p.states);
+    for_pieces<kStatesBackward>(p.states, [&]<class P>(int64_t n, P) {
+      constexpr int NS = P::size;
+      for (int i = 0; i < g_.blocks; ++i) {
+        const int64_t tile = i * kTile * V, state = (i * p.states + n) * V;
+        const T *d = delta.data + tile, *x = u.data + tile, *a2 = parameters.a2.data + state;
+        const T *bn = b.data + n, *cn = c.data + n, *skip = parameters.skip.data + i * V;
+        (n ? recompute<T, NS, false> : recompute<T, NS, true>)(d, x, a2, skip, bn, cn, stride, rows.count,
+                                                               h.data + state, decays.data, states.data, y.data + tile);
+        const auto step = n ? (i ? adjoint<T, NS, false, false> : adjoint<T, NS, true, false>)
+                            : (i ? adjoint<T, NS, false, true> : adjoint<T, NS, true, true>);
+        step(d, x, dy.data + tile, a2, bn, cn, stride, rows.count, decays.data, states.data, carry.data + state,
+             da.data + state, db.data, dc.data, s1.data + tile, s2.data + tile);
+      }
+      deliver_sums(db.data, NS, part(partials.b, p.b_shared, k_, p.states), p.states, n, p.b_shared);
+      deliver_sums(dc.data, NS, part(partials.c, p.c_shared, k_, p.states), p.states, n, p.c_shared);
+    });
+    combine();
+    deliver(p.du, p.u_shared, u_rows(), rows.u, s1.data);
+    if (p.rank)
+      deliver_low_rank();
+    else
+      deliver(p.ddelta, p.delta_shared, param_rows(), rows.param, s2.data);
+    if (p.dz) deliver(p.dz, true, p.walks.tokens, rows.token, y.data);
+  }
+
+  void load_states(int64_t s) {
+    if (s == 0) return fill_zero(h.data, g_.blocks * p.states * V);
+    const int64_t saved = ceil_div(p.walks.steps, kTile) - 1;
+    const T* in = static_cast<const T*>(p.saved) +
+                  ((b_ * p.walks.count + k_) * saved + s / kTile - 1) * p.states * p.channels + g_.first;
+    for (int64_t n = 0; n < p.states; ++n)
+      for (int i = 0; i < g_.blocks; ++i) {
+        const int left = g_.width - i * V;
+        const T* from = in + n * p.channels + i * V;
+        store<T>(h.data + (i * p.states + n) * V, left >= V ? load<T>(from) : load_some<T>(from, left));
+      }
+  }
+
+  void load_inputs() {
+    load_tile(p.io, p.u.data, b_ * p.u.batch + k_ * p.u.walk, p.u.row, rows.u, rows.count, g_, u.data);
+    load_delta(p, b_, k_, rows, g_, parameters, low.data, delta.data);
+    load_tile(p.grad_type, p.grad.data, b_ * p.grad.batch + k_ * p.grad.walk, p.grad.row, rows.token, rows.count, g_,
+              dy.data);
+    if (p.z.data) load_tile(p.io, p.z.data, b_ * p.z.batch, p.z.row, rows.token, rows.count, g_, scratch.data);
+    const T scale = static_cast<T>(p.scale);
+    for (int i = 0; i < g_.blocks; ++i)
+      for (int j = 0; j < rows.count; ++j) {
+        const int at = (i * kTile + j) * V;
+        Vec<T> derivative = splat(T(1));
+        if (p.delta_softplus) store<T>(delta.data + at, softplus(load<T>(delta.data + at), derivative));
+        store<T>(slope.data + at, derivative);
+        const Vec<T> grad = load<T>(dy.data + at);
+        Vec<T> factor = splat(scale);
+        if (p.z.data) {
+          const Vec<T> z = load<T>(scratch.data + at);
+          factor *= z * sigmoid(z);
+          store<T>(scratch.data + at, grad);
+        }
+        store<T>(dy.data + at, grad * factor);
+      }
+    const int n = static_cast<int>(p.states);
+    load_rows(p.io, p.b.data, b_ * p.b.batch + k_ * p.b.walk, p.b.row, rows.param, rows.count, n, b.data);
+    load_rows(p.io, p.c.data, b_ * p.c.batch + k_ * p.c.walk, p.c.row, rows.param, rows.count, n, c.data);
+  }
+
+  // Sums [step][n][lane] over lanes and puts them into rows of a partial result with `width` columns, from `column` on.
+  void deliver_sums(const T* vectors, int n, T* partial, int64_t width, int64_t column, bool shared) {
+    sum_lanes(vectors, rows.count * n, sums.data);
+    const bool add = p.walks.table || (shared && k_ > 0);
+    for (int i = 0; i < rows.count; ++i) {
+      if (rows.param[i] < 0) continue;
+      T* out = partial + rows.param[i] * width + column;
+      for (int j = 0; j < n; ++j) out[j] = add ? out[j] + sums.data[i * n + j] : sums.data[i * n + j];
+    }
+  }
+
+  // s1 becomes du, s2 the gradient of delta before softplus, y the gradient of z up to its factor.
+  void combine() {
+    for (int i = 0; i < g_.blocks; ++i) {
+      const Vec<T> skip = load<T>(parameters.skip.data + i * V);
+      Vec<T> skip_sum = load<T>(dskip.data + i * V), bias_sum = load<T>(dbias.data + i * V);
+      for (int j = 0; j < rows.count; ++j) {
+        const int at = (i * kTile + j) * V;
+        const Vec<T> out = load<T>(dy.data + at), x = load<T>(u.data + at), with_b = load<T>(s1.data + at);
+        const Vec<T> dv = (x * with_b + load<T>(s2.data + at) * static_cast<T>(kLn2)) * load<T>(slope.data + at);
+        store<T>(s1.data + at, load<T>(delta.data + at) * with_b + skip * out);
+        store<T>(s2.data + at, dv);
+        skip_sum += out * x;
+        bias_sum += dv;
+        if (p.z.data) store<T>(y.data + at, load<T>(y.data + at) * load<T>(scratch.data + at));
+      }
+      store<T>(dskip.data + i * V, skip_sum);
+      store<T>(dbias.data + i * V, bias_sum);
+    }
+  }
+
+  void deliver(void* gradient, bool shared, int64_t row_count, const int64_t* to, const T* values) {
+    T* base = at(gradient, shared, row_count, k_);
+    if (p.walks.table || (shared && k_ > 0))
+      add_tile(base, p.channels, to, rows.count, g_, values);
+    else
+      store_tile_as<T>(base, p.channels, to, rows.count, g_, values);
+  }
+
+  // Through the projection: gradients of the low-rank delta (a sum over channels) and of the weight (over steps).
+  void deliver_low_rank() {
+    const int rank = static_cast<int>(p.rank);
+    T* out = part(partials.low, p.delta_shared, k_, rank);
+    constexpr int kColumns = kStatesBackward;
+    for (int r = 0; r < rank; r += kColumns) {
+      const int n = rank - r < kColumns ? rank - r : kColumns;
+      for (int j = 0; j < n; ++j)
+        for (int t = 0; t < rows.count; ++t) {
+          Vec<T> sum = {};
+          for (int i = 0; i < g_.blocks; ++i)
+            sum += load<T>(s2.data + (i * kTile + t) * V) * load<T>(parameters.weight.data + (i * rank + r + j) * V);
+          store<T>(db.data + (t * n + j) * V, sum);
+        }
+      deliver_sums(db.data, n, out, rank, r, p.delta_shared);
+    }
+    for (int i = 0; i < g_.blocks; ++i)
+      for (int r = 0; r < rank; ++r) {
+        T* weight = dweight.data + (i * rank + r) * V;
+        Vec<T> sum = load<T>(weight);
+        for (int t = 0; t < rows.count; ++t) sum += load<T>(s2.data + (i * kTile + t) * V) * low.data[t * rank + r];
+        store<T>(weight, sum);
+      }
+  }
+
+  void store_parameters() {
+    const int64_t first = (b_ * p.walks.count + k_) * p.channels + g_.first;
+    for (int c = 0; c < g_.width; ++c) {
+      const int i = c / V, lane = c % V;
+      for (int64_t n = 0; n < p.states; ++n)
+        partials.a[(first + c) * p.states + n] = da.data[(i * p.states + n) * V + lane];
+      if (partials.skip) partials.skip[first + c] = dskip.data[c];
+      if (partials.bias) partials.bias[first + c] = dbias.data[c];
+      for (int64_t r = 0; r < p.rank; ++r)
+        partials.weight[(first + c) * p.rank + r] = dweight.data[(i * p.rank + r) * V + lane];
+    }
+  }
+
+  // dz = (sum over walks of grad y_k) * scale * silu'(z)
+  void finish_gate() {
+    T* dz = at(p.dz, true, p.walks.tokens, 0);
+    const T scale = static_cast<T>(p.scale);
+    for (int64_t t = 0; t < p.walks.tokens; t += kTile) {
+      const int count = static_cast<int>(smaller(kTile, p.walks.tokens - t));
+      for (int i = 0; i < count; ++i) rows.token[i] = t + i;
+      load_tile(p.io, p.z.data, b_ * p.z.batch, p.z.row, rows.token, count, g_, scratch.data);
+      load_tile_as<T>(dz, p.channels, rows.token, count, g_, y.data);
+      for (int i = 0; i < g_.blocks; ++i)
+        for (int j = 0; j < count; ++j) {
+          const int at = (i * kTile + j) * V;
+          const Vec<T> z = load<T>(scratch.data + at), s = sigmoid(z);
+          store<T>(y.data + at, load<T>(y.data + at) * scale * (s * (1 + z * (1 - s))));
+        }
+      store_tile_as<T>(dz, p.channels, rows.token, count, g_, y.data);
+    }
+  }
+
+  const ScanBackward& p;
+  const Grouping& grouping;
+  const Partials<T>& partials;
+  WalkParameters<T> parameters;
+  Buffer<T> u, delta, slope, dy, y, s1, s2, scratch, b, c, low, h, carry, da, dskip, dbias, dweight, decays, states, db,
+      dc, sums;
+  TileRows rows;
+  int64_t b_ = 0, k_ = 0, group_ = 0;
+  Group g_{};
+};
+
+template <class T>
+static void scan_gradients(const ScanBackward& p, const Pool& pool) {
+  const Grouping grouping(p.batch, p.channels);
+  const int64_t walks = p.walks.count, rows = p.param_step ? p.walks.steps : p.walks.tokens;
+
+  // Where one part is all there is, it is the result.
+  struct Part {
+    int64_t count, size;
+    void* out;
+    Buffer<T> own;
+    Part(void* out, int64_t count, int64_t size) : count(count), size(size), out(out), own(split() ? count * size : 0) {}
+    bool split() const { return out && count != 1; }
+    T* data() const { return split() ? own.data : static_cast<T*>(out); }
+    void finish(const Pool& pool) const {
+      if (split()) sum_parts(pool, own.data, count, size, static_cast<T*>(out));
+    }
+  };
+  const auto per_row = [&](bool shared, int64_t n) { return p.batch * (shared ? 1 : walks) * rows * n; };
+  const auto parts = [&](bool shared) { return shared ? p.batch * walks : p.batch; };
+  const auto per_channel = [&](bool shared, int64_t n) { return (shared ? 1 : walks) * p.channels * n; };
+  const Part b(p.db, grouping.count, per_row(p.b_shared, p.states));
+  const Part c(p.dc, grouping.count, per_row(p.c_shared, p.states));
+  const Part low(p.rank ? p.ddelta : nullptr, grouping.count, per_row(p.delta_shared, p.rank));
+  const Part a(p.da, parts(p.a_shared), per_channel(p.a_shared, p.states));
+  const Part skip(p.dskip, parts(p.skip_shared), per_channel(p.skip_shared, 1));
+  const Part bias(p.dbias, parts(p.bias_shared), per_channel(p.bias_shared, 1));
+  const Part weight(p.ddt_weight, parts(p.dt_weight_shared), per_channel(p.dt_weight_shared, p.rank));
+  const Partials<T> partials{b.data(), c.data(), low.data(), a.data(), skip.data(), bias.data(), weight.data()};
+
+  for_units(pool, p.batch * grouping.count, [&](Counter& next) {
+    BackwardWorker<T> worker(p, grouping, partials);
+    for (int64_t unit; (unit = next()) >= 0;) worker.run(unit / grouping.count, unit % grouping.count);
+  });
+  const Part* all[] = {&b, &c, &low, &a, &skip, &bias, &weight};
+  for (const Part* part : all) part->finish(pool);
+}
+
+}  // namespace mmvim::MMVIM_ISA

@@ -1,0 +1,433 @@
+// The scan, forward. One unit of work is a (batch, channel group) that goes through all walks one after the other and
+// adds them up in place; where that gives too few units, each walk is cut into segments as well.
+namespace mmvim::MMVIM_ISA {
+
+// States whose recurrences run at once in registers.
+#if defined(MMVIM_AVX512)
+constexpr int kStates = 16;
+#elif defined(MMVIM_AVX2)
+constexpr int kStates = 8;
+#else
+constexpr int kStates = 4;
+#endif
+
+// What a walk needs to know about its channels, laid out by vectors.
+template <class T>
+struct WalkParameters {
+  Buffer<T> a2, skip, bias, weight;  // [block][state][lane] (times log2 e), [block][lane], the same, [block][rank][lane]
+  WalkParameters(const ScanInputs& p, int64_t lanes)
+      : a2(lanes * p.states), skip(lanes), bias(lanes), weight(lanes * larger(p.rank, 1)) {}
+  void load(const ScanInputs& p, int64_t k, const Group& g) {
+    load_transposed(p.a, k, g, p.states, a2.data);
+    const int64_t n = p.states * g.blocks * kLanes<T>;
+    for (int64_t i = 0; i < n; ++i) {
+      const T v = a2.data[i] * static_cast<T>(1 / kLn2), huge = static_cast<T>(kHuge);
+      a2.data[i] = v < -huge ? -huge : v > huge ? huge : v;
+    }
+    load_channels(p.skip, k, g, skip.data);
+    load_channels(p.bias, k, g, bias.data);
+    if (p.rank) load_transposed(p.dt_weight, k, g, p.rank, weight.data);
+  }
+};
+
+// raw[block][step][lane] = bias + weight @ low[step].
+template <class T>
+static void project(const T* low, int count, int64_t rank, const WalkParameters<T>& w, int blocks, T* raw) {
+  constexpr int V = kLanes<T>, kSteps = 4;
+  for (int b = 0; b < blocks; ++b) {
+    const T* weight = w.weight.data + b * rank * V;
+    const Vec<T> bias = load<T>(w.bias.data + b * V);
+    T* out = raw + b * kTile * V;
+    int i = 0;
+    for (; i + kSteps <= count; i += kSteps) {
+      Vec<T> sum[kSteps] = {bias, bias, bias, bias};
+      for (int64_t r = 0; r < rank; ++r) {
+        const Vec<T> v = load<T>(weight + r * V);
+        for (int j = 0; j < kSteps; ++j) sum[j] += v * low[(i + j) * rank + r];
+      }
+      for (int j = 0; j < kSteps; ++j) store<T>(out + (i + j) * V, sum[j]);
+    }
+    for (; i < count; ++i) {
+      Vec<T> sum = bias;
+      for (int64_t r = 0; r < rank; ++r) sum += load<T>(weight + r * V) * low[i * rank + r];
+      store<T>(out + i * V, sum);
+    }
+  }
+}
+
+// tile = delta before softplus: bias added, low rank projected. `low` is scratch for kTile rows of it.
+template <class T>
+static void load_delta(const ScanInputs& p, int64_t b, int64_t k, const TileRows& rows, const Group& g,
+                       const WalkParameters<T>& w, T* low, T* tile) {
+  constexpr int V = kLanes<T>;
+  const int64_t offset = b * p.delta.batch + k * p.delta.walk;
+  if (p.rank) {
+    load_rows(p.io, p.delta.data, offset, p.delta.row, rows.param, rows.count, static_cast<int>(p.rank), low);
+    project(low, rows.count, p.rank, w, g.blocks, tile);
+    return;
+  }
+  load_tile(p.io, p.delta.data, offset, p.delta.row, rows.param, rows.count, g, tile);
+  if (!p.bias.data) return;
+  for (int block = 0; block < g.blocks; ++block) {
+    const Vec<T> bias = load<T>(w.bias.data + block * V);
+    for (int i = 0; i < rows.count; ++i) {
+      T* v = tile + (block * kTile + i) * V;
+      store<T>(v, load<T>(v) + bias);
+    }
+  }
+}
+
+// Runs NS states of one vector of channels over a tile. h [NS][lane] is carried; y [step][lane] is set (First) or added to.
+template <class T, int NS, bool First>
+static void recur(const T* delta, const T* u, const T* a2, const T* skip, const T* b, const T* c, int stride, int count,
+                  T* h, T* y) {
+  constexpr int V = kLanes<T>;
+  Vec<T> state[NS];
+  for (int n = 0; n < NS; ++n) state[n] = load<T>(h + n * V);
+  const Vec<T> huge = splat(static_cast<T>(kHuge));
+  for (int i = 0; i < count; ++i) {
+    const Vec<T> d = load<T>(delta + i * V), x = load<T>(u + i * V), dx = d * x;
+    const Vec<T> bounded = at_least(at_most(d, huge), -huge);
+    Vec<T> even = First ? load<T>(skip) * x : load<T>(y + i * V), odd = {};
+    const T* bi = b + i * stride;
+    const T* ci = c + i * stride;
+#pragma GCC unroll 16
+    for (int n = 0; n < NS; ++n) {
+      const Vec<T> decay = exp2_product(bounded, load<T>(a2 + n * V));
+      state[n] = decay * state[n] + dx * bi[n];
+      if (n & 1)
+        odd += state[n] * ci[n];
+      else
+        even += state[n] * ci[n];
+    }
+    store<T>(y + i * V, even + odd);
+  }
+  for (int n = 0; n < NS; ++n) store<T>(h + n * V, state[n]);
+}
+
+// Cuts `states` into pieces of kStates and then powers of two, and calls body with each piece's size as a type.
+template <int Size>
+struct Piece {
+  static constexpr int size = Size;
+};
+template <int Most, class Body>
+MMVIM_HD void for_pieces(int64_t states, Body body) {
+  int64_t n = 0;
+  for (; n + Most <= states; n += Most) body(n, Piece<Most>{});
+  if constexpr (Most > 8)
+    if (n + 8 <= states) body(n, Piece<8>{}), n += 8;
+  if constexpr (Most > 4)
+    if (n + 4 <= states) body(n, Piece<4>{}), n += 4;
+  if constexpr (Most > 2)
+    if (n + 2 <= states) body(n, Piece<2>{}), n += 2;
+  if constexpr (Most > 1)
+    if (n + 1 <= states) body(n, Piece<1>{}), n += 1;
+}
+
+// Where the outputs of the walks add up, in the state type: the group's first channel of token 0, and a token's stride.
+template <class T>
+struct Sum {
+  T* data;
+  int64_t row;
+};
+
+// A worker's view of the scan: scratch for one tile, and the steps of one walk through it.
+template <class T>
+class ForwardWorker {
+ public:
+  ForwardWorker(const ScanForward& p, const Grouping& grouping)
+      : p(p),
+        grouping(grouping),
+        parameters(p, grouping.tile<T>() / kTile),
+        u(grouping.tile<T>()),
+        delta(grouping.tile<T>()),
+        y(grouping.tile<T>()),
+        b(kTile * p.states),
+        c(kTile * p.states),
+        low(kTile * larger(p.rank, 1)),
+        h(grouping.tile<T>() / kTile * p.states) {}
+
+  void begin(int64_t batch, int64_t walk, int64_t group_index) {
+    b_ = batch, k_ = walk, g_ = grouping.group<T>(group_index);
+    parameters.load(p, walk, g_);
+    fill_zero(h.data, g_.blocks * p.states * V);
+  }
+
+  // Goes through steps [s0, s1); s0 is a multiple of kTile. `deliver(rows)` takes each tile of outputs from `y`.
+  template <class Deliver>
+  void run(int64_t s0, int64_t s1, Deliver deliver) {
+    for (int64_t s = s0; s < s1; s += kTile) {
+      find_rows(p.walks, k_, s, static_cast<int>(smaller(kTile, s1 - s)), rows, p.u_step, p.param_step);
+      if (s && p.saved) save(s);
+      load_inputs();
+      for_pieces<kStates>(p.states, [&]<class P>(int64_t n, P) {
+        for (int i = 0; i < g_.blocks; ++i) {
+          const T* d = delta.data + i * kTile * V;
+          const T* x = u.data + i * kTile * V;
+          const T* a2 = parameters.a2.data + (i * p.states + n) * V;
+          T* hi = h.data + (i * p.states + n) * V;
+          T* yi = y.data + i * kTile * V;
+          const int stride = static_cast<int>(p.states);
+          const T* skip = parameters.skip.data + i * V;
+          if (n == 0)
+            recur<T, P::size, true>(d, x, a2, skip, b.data + n, c.data + n, stride, rows.count, hi, yi);
+          else
+            recur<T, P::size, false>(d, x, a2, skip, b.data + n, c.data + n, stride, rows.count, hi, yi);
+        }
+      });
+      deliver();
+    }
+  }
+
+  // Adds up delta over steps [s0, s1) into total[block][lane], next to running the states.
+  void summarise(int64_t s0, int64_t s1, T* total) {
+    fill_zero(total, g_.blocks * V);
+    run(s0, s1, [&] {
+      for (int i = 0; i < g_.blocks; ++i) {
+        Vec<T> sum = load<T>(total + i * V);
+        for (int j = 0; j < rows.count; ++j) sum += load<T>(delta.data + (i * kTile + j) * V);
+        store<T>(total + i * V, sum);
+      }
+    });
+  }
+
+  // h = decay over a segment * h + the segment's own end state.
+  void pass_segment(const T* total, const T* end) {
+    const Vec<T> huge = splat(static_cast<T>(kHuge));
+    for (int i = 0; i < g_.blocks; ++i) {
+      const Vec<T> d = at_least(at_most(load<T>(total + i * V), huge), -huge);
+      for (int64_t n = 0; n < p.states; ++n) {
+        const int64_t at = (i * p.states + n) * V;
+        const Vec<T> decay = exp2_product(d, load<T>(parameters.a2.data + at));
+        store<T>(h.data + at, decay * load<T>(h.data + at) + load<T>(end + at));
+      }
+    }
+  }
+
+  // y = scale * silu(z) * y at the given tokens.
+  void gate(const int64_t* tokens, int count) {
+    if (p.z.data) load_tile(p.io, p.z.data, b_ * p.z.batch, p.z.row, tokens, count, g_, u.data);
+    const T scale = static_cast<T>(p.scale);
+    for (int i = 0; i < g_.blocks; ++i)
+      for (int j = 0; j < count; ++j) {
+        const int at = (i * kTile + j) * V;
+        Vec<T> v = load<T>(y.data + at) * scale;
+        if (p.z.data) {
+          const Vec<T> z = load<T>(u.data + at);
+          v *= z * sigmoid(z);
+        }
+        store<T>(y.data + at, v);
+      }
+  }
+
+  // Hands the tile to the output: as it is with the gate (last), or into the sum over walks.
+  void deliver_tile(const Sum<T>& sum, bool add, bool last) {
+    if (add && last) {
+      load_tile_as<T>(sum.data, sum.row, rows.token, rows.count, g_, u.data);
+      for (int i = 0; i < g_.blocks; ++i)
+        for (int j = 0; j < rows.count; ++j) {
+          const int at = (i * kTile + j) * V;
+          store<T>(y.data + at, load<T>(y.data + at) + load<T>(u.data + at));
+        }
+    }
+    if (last) {
+      gate(rows.token, rows.count);
+      store_tile(p.out, p.y, output_offset(), p.channels, rows.token, rows.count, g_, y.data);
+    } else if (add) {
+      add_tile(sum.data, sum.row, rows.token, rows.count, g_, y.data);
+    } else {
+      store_tile_as<T>(sum.data, sum.row, rows.token, rows.count, g_, y.data);
+    }
+  }
+
+  // Turns the finished sum over walks into the output, for walks that need not visit every token.
+  void finish(const Sum<T>& sum) {
+    for (int64_t t = 0; t < p.walks.tokens; t += kTile) {
+      const int count = static_cast<int>(smaller(kTile, p.walks.tokens - t));
+      for (int i = 0; i < count; ++i) rows.token[i] = t + i;
+      load_tile_as<T>(sum.data, sum.row, rows.token, count, g_, y.data);
+      gate(rows.token, count);
+      store_tile(p.out, p.y, output_offset(), p.channels, rows.token, count, g_, y.data);
+    }
+  }
+
+  void store_last_state() {
+    T* out = static_cast<T*>(p.last_state) + ((b_ * p.walks.count + k_) * p.channels + g_.first) * p.states;
+    for (int c = 0; c < g_.width; ++c)
+      for (int64_t n = 0; n < p.states; ++n) out[c * p.states + n] = h.data[((c / V) * p.states + n) * V + c % V];
+  }
+
+  // Zeroes the group's part of this (batch, walk)'s output.
+  void zero_output() {
+    const int64_t size = bytes_of(p.out);
+    zero_rows(static_cast<char*>(p.y) + (output_offset() + g_.first) * size, p.channels * size, p.walks.tokens,
+              g_.width * size);
+  }
+
+  int64_t output_offset() const {
+    return (p.merge ? b_ : b_ * p.walks.count + k_) * p.walks.tokens * p.channels;
+  }
+  const Group& group() const { return g_; }
+  T* state() { return h.data; }
+
+ private:
+  static constexpr int V = kLanes<T>;
+
+  void load_inputs() {
+    load_tile(p.io, p.u.data, b_ * p.u.batch + k_ * p.u.walk, p.u.row, rows.u, rows.count, g_, u.data);
+    load_delta(p, b_, k_, rows, g_, parameters, low.data, delta.data);
+    if (p.delta_softplus)
+      for (int i = 0; i < g_.blocks; ++i)
+        for (int j = 0; j < rows.count; ++j) {
+          T* d = delta.data + (i * kTile + j) * V;
+          store<T>(d, softplus(load<T>(d)));
+        }
+    const int n = static_cast<int>(p.states);
+    load_rows(p.io, p.b.data, b_ * p.b.batch + k_ * p.b.walk, p.b.row, rows.param, rows.count, n, b.data);
+    load_rows(p.io, p.c.data, b_ * p.c.batch + k_ * p.c.walk, p.c.row, rows.param, rows.count, n, c.data);
+  }
+
+  void save(int64_t s) {
+    const int64_t saved = ceil_div(p.walks.steps, kTile) - 1;
+    T* out = static_cast<T*>(p.saved) +
+             ((b_ * p.walks.count + k_) * saved + s / kTile - 1) * p.states * p.channels + g_.first;
+    for (int64_t n = 0; n < p.states; ++n)
+      for (int i = 0; i < g_.blocks; ++i) {
+        const Vec<T> v = load<T>(h.data + (i * p.states + n) * V);
+        const int left = g_.width - i * V;
+        T* at = out + n * p.channels + i * V;
+        if (left >= V)
+          store<T>(at, v);
+        else
+          store_some<T>(at, v, left);
+      }
+  }
+
+  const ScanForward& p;
+  const Grouping& grouping;
+  WalkParameters<T> parameters;
+  Buffer<T> u, delta, y, b, c, low, h;
+  TileRows rows;
+  int64_t b_ = 0, k_ = 0;
+  Group g_{};
+};
+
+template <class T>
+static void scan_whole(const ScanForward& p, const Pool& pool, const Grouping& grouping) {
+  const int64_t walks = p.walks.count, outer = p.merge ? p.batch : p.batch * walks;
+  const bool in_place = p.out == (sizeof(T) == 8 ? DType::kFloat64 : DType::kFloat32);
+  const bool table = p.walks.table;
+  const bool summing = p.merge && (walks > 1 || table);
+  for_units(pool, outer * grouping.count, [&](Counter& next) {
+    ForwardWorker<T> worker(p, grouping);
+    // Without a sum in the output itself, this worker's channels add up in a buffer of its own.
+    Buffer<T> own(summing && !in_place ? p.walks.tokens * grouping.width : 1);
+    for (int64_t unit; (unit = next()) >= 0;) {
+      const int64_t group = unit % grouping.count, index = unit / grouping.count;
+      if (!p.merge) {
+        worker.begin(index / walks, index % walks, group);
+        if (table) worker.zero_output();
+        worker.run(0, p.walks.steps, [&] { worker.deliver_tile({}, false, true); });
+        worker.store_last_state();
+        continue;
+      }
+      Sum<T> sum{};
+      for (int64_t k = 0; k < walks; ++k) {
+        worker.begin(index, k, group);
+        if (k == 0 && summing) {
+          if (in_place)
+            sum = {static_cast<T*>(p.y) + worker.output_offset() + worker.group().first, p.channels};
+          else
+            sum = {own.data, grouping.width};
+          if (table) zero_rows(sum.data, sum.row, p.walks.tokens, worker.group().width);
+        }
+        const bool last = k == walks - 1 && !table;
+        worker.run(0, p.walks.steps, [&] { worker.deliver_tile(sum, k > 0 || table, last); });
+        worker.store_last_state();
+      }
+      if (table) worker.finish(sum);
+    }
+  });
+}
+
+// Two passes over each walk: the end state of every segment started from zero, then the real run, each segment started
+// from what its predecessors leave.
+template <class T>
+static void scan_segments(const ScanForward& p, const Pool& pool, const Grouping& grouping, int64_t segments) {
+  const int64_t walks = p.walks.count, steps = p.walks.steps;
+  const int64_t length = ceil_div(ceil_div(steps, segments), kTile) * kTile;
+  segments = ceil_div(steps, length);
+  const int64_t lanes = grouping.tile<T>() / kTile, state = lanes * p.states;
+  const int64_t chains = p.batch * walks * grouping.count;
+  Buffer<T> ends(chains * segments * state), totals(chains * segments * lanes);
+  const auto chain = [&](int64_t b, int64_t k, int64_t g) { return (b * walks + k) * grouping.count + g; };
+
+  ScanForward silent = p;
+  silent.saved = nullptr;
+  for_units(pool, chains * (segments - 1), [&](Counter& next) {
+    ForwardWorker<T> worker(silent, grouping);
+    for (int64_t unit; (unit = next()) >= 0;) {
+      const int64_t segment = unit % (segments - 1), index = unit / (segments - 1);
+      const int64_t g = index % grouping.count, k = index / grouping.count % walks, b = index / grouping.count / walks;
+      worker.begin(b, k, g);
+      const int64_t at = chain(b, k, g) * segments + segment;
+      worker.summarise(segment * length, (segment + 1) * length, totals.data + at * lanes);
+      for (int64_t i = 0; i < state; ++i) ends.data[at * state + i] = worker.state()[i];
+    }
+  });
+
+  const bool in_place = p.out == (sizeof(T) == 8 ? DType::kFloat64 : DType::kFloat32);
+  const bool table = p.walks.table, summing = p.merge && (walks > 1 || table);
+  const int64_t size = p.batch * p.walks.tokens * p.channels;
+  Buffer<T> own(summing && !in_place ? size : 1);
+  T* sums = in_place ? static_cast<T*>(p.y) : own.data;
+  if (table) {
+    if (summing)
+      fill_zero(sums, size);
+    else
+      __builtin_memset(p.y, 0, static_cast<size_t>(size * walks * bytes_of(p.out)));
+  }
+  // Walks cross each other's segments, so those that share an output follow one another.
+  for (int64_t k = 0; k < walks; ++k)
+    for_units(pool, p.batch * grouping.count * segments, [&](Counter& next) {
+      ForwardWorker<T> worker(p, grouping);
+      for (int64_t unit; (unit = next()) >= 0;) {
+        const int64_t segment = unit % segments, index = unit / segments;
+        const int64_t g = index % grouping.count, b = index / grouping.count;
+        worker.begin(b, k, g);
+        for (int64_t before = 0; before < segment; ++before) {
+          const int64_t at = chain(b, k, g) * segments + before;
+          worker.pass_segment(totals.data + at * lanes, ends.data + at * state);
+        }
+        const Sum<T> sum{sums + b * p.walks.tokens * p.channels + worker.group().first, p.channels};
+        const bool last = !p.merge || (k == walks - 1 && !table);
+        const bool add = p.merge && (k > 0 || table);
+        worker.run(segment * length, smaller((segment + 1) * length, steps),
+                   [&] { worker.deliver_tile(sum, add, last); });
+        if (segment == segments - 1) worker.store_last_state();
+      }
+    });
+  if (p.merge && table)
+    for_units(pool, p.batch * grouping.count, [&](Counter& next) {
+      ForwardWorker<T> worker(p, grouping);
+      for (int64_t unit; (unit = next()) >= 0;) {
+        worker.begin(unit / grouping.count, 0, unit % grouping.count);
+        worker.finish({sums + worker.output_offset() + worker.group().first, p.channels});
+      }
+    });
+}
+
+template <class T>
+static void scan_forward(const ScanForward& p, const Pool& pool) {
+  const int64_t outer = p.merge ? p.batch : p.batch * p.walks.count;
+  const Grouping grouping(outer, p.channels);
+  const int64_t units = outer * grouping.count;
+  constexpr int64_t kEnough = 4, kWanted = 8, kShortest = 8 * kTile;
+  const int64_t segments = units >= kEnough ? 1 : smaller(ceil_div(kWanted, larger(units, 1)), p.walks.steps / kShortest);
+  if (segments > 1)
+    scan_segments<T>(p, pool, grouping, segments);
+  else
+    scan_whole<T>(p, pool, grouping);
+}
+
+}  // namespace mmvim::MMVIM_ISA

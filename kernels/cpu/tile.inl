@@ -1,0 +1,234 @@
+// Tiles: kTile steps x a group of channels, packed so that one vector of channels of all steps is contiguous:
+// tile[block][step][lane]. Rows of a tensor are touched once per tile, whatever order the walk has.
+namespace mmvim::MMVIM_ISA {
+
+// Owns scratch memory, counted in elements.
+template <class T>
+struct Buffer {
+  T* data;
+  explicit Buffer(int64_t count) : data(static_cast<T*>(allocate(static_cast<size_t>(count) * sizeof(T)))) {}
+  ~Buffer() { release(data); }
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+};
+
+MMVIM_HD int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+MMVIM_HD int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+MMVIM_HD int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+template <class T>
+MMVIM_HD void fill_zero(T* p, int64_t count) {
+  __builtin_memset(static_cast<void*>(p), 0, static_cast<size_t>(count) * sizeof(T));
+}
+
+// Every worker calls `work(next)`, and `next()` hands out each unit 0 .. units - 1 once and then -1.
+struct Counter {
+  int64_t value, end;
+  int64_t operator()() {
+    const int64_t unit = __atomic_fetch_add(&value, 1, __ATOMIC_RELAXED);
+    return unit < end ? unit : -1;
+  }
+};
+template <class Work>
+static void for_units(const Pool& pool, int64_t units, Work work) {
+  if (units <= 0) return;
+  struct Context {
+    Counter next;
+    Work* work;
+  } context{{0, units}, &work};
+  const int64_t workers = smaller(units, pool.threads);
+  auto body = [](void* raw) {
+    Context& c = *static_cast<Context*>(raw);
+    (*c.work)(c.next);
+  };
+  if (workers <= 1 || !pool.run)
+    body(&context);
+  else
+    pool.run(workers, body, &context);
+}
+
+// A group of neighbouring channels handled together, in `blocks` vectors of which the last may be partly filled.
+struct Group {
+  int64_t first;
+  int width, blocks;
+};
+
+// How the channels are cut: wide groups use whole cache lines and share B and C, narrow ones give more units of work.
+// A function of the shape alone, as everything is that decides the order of a sum.
+struct Grouping {
+  int64_t channels, width, count;
+  Grouping(int64_t outer, int64_t channels_, int64_t wanted = 8) : channels(channels_), width(64) {
+    while (width > 16 && outer * ceil_div(channels, width) < wanted) width -= 16;
+    count = ceil_div(channels, width);
+    width = ceil_div(ceil_div(channels, count), 16) * 16;
+    count = ceil_div(channels, width);
+  }
+  template <class T>
+  Group group(int64_t index) const {
+    const int64_t first = index * width, n = smaller(width, channels - first);
+    return {first, static_cast<int>(n), static_cast<int>(ceil_div(n, kLanes<T>))};
+  }
+  // Elements of one tile.
+  template <class T>
+  int64_t tile() const {
+    return ceil_div(width, kLanes<T>) * kLanes<T> * kTile;
+  }
+};
+
+// Rows of the steps of one tile; -1 where there is none.
+struct TileRows {
+  int64_t token[kTile];
+  const int64_t *u, *param;  // rows of u, and of delta, B, C
+  int64_t own[kTile];        // the steps themselves, for tensors in walking order
+  int count;
+};
+
+static inline void find_rows(const Walks& w, int64_t k, int64_t begin, int count, TileRows& rows, bool u_step,
+                             bool param_step) {
+  rows.count = count;
+  if (w.table) {
+    for (int i = 0; i < count; ++i) rows.token[i] = w.table[k * w.steps + begin + i];
+  } else {
+    const int kind = static_cast<int>(w.kinds[k]);
+    if (kind & 1) {
+      // One division per tile, then down the column and on to the next.
+      const bool reversed = kind & 2;
+      const int64_t start = reversed ? w.tokens - 1 - begin : begin;
+      int64_t row = start % w.height, column = start / w.height;
+      for (int i = 0; i < count; ++i) {
+        rows.token[i] = row * w.width + column;
+        if (!reversed && ++row == w.height) row = 0, ++column;
+        if (reversed && --row < 0) row = w.height - 1, --column;
+      }
+    } else {
+      for (int i = 0; i < count; ++i) rows.token[i] = walk_token(kind, begin + i, w.height, w.width);
+    }
+  }
+  for (int i = 0; i < count; ++i) rows.own[i] = begin + i;
+  rows.u = u_step ? rows.own : rows.token;
+  rows.param = param_step ? rows.own : rows.token;
+}
+
+// tile = rows of memory, 0 where there is no row.
+template <class T, class X>
+static void load_tile_as(const X* base, int64_t stride, const int64_t* rows, int count, const Group& g, T* tile) {
+  constexpr int V = kLanes<T>;
+  const int full = g.width / V, rest = g.width % V;
+  for (int i = 0; i < count; ++i) {
+    const X* p = base + rows[i] * stride;
+    T* out = tile + i * V;
+    if (rows[i] < 0) {
+      for (int b = 0; b < g.blocks; ++b) store<T>(out + b * kTile * V, Vec<T>{});
+      continue;
+    }
+    for (int b = 0; b < full; ++b) store<T>(out + b * kTile * V, load<T>(p + b * V));
+    if (rest) store<T>(out + full * kTile * V, load_some<T>(p + full * V, rest));
+  }
+}
+
+template <class T>
+static void load_tile(DType type, const void* data, int64_t offset, int64_t stride, const int64_t* rows, int count,
+                      const Group& g, T* tile) {
+  with_type<T>(type, [&]<class X>(X*) {
+    load_tile_as<T>(static_cast<const X*>(data) + offset + g.first, stride, rows, count, g, tile);
+  });
+}
+
+// Rows of memory = tile, nothing where there is no row.
+template <class T, class X>
+static void store_tile_as(X* base, int64_t stride, const int64_t* rows, int count, const Group& g, const T* tile) {
+  constexpr int V = kLanes<T>;
+  const int full = g.width / V, rest = g.width % V;
+  for (int i = 0; i < count; ++i) {
+    if (rows[i] < 0) continue;
+    X* p = base + rows[i] * stride;
+    const T* in = tile + i * V;
+    for (int b = 0; b < full; ++b) store<T>(p + b * V, load<T>(in + b * kTile * V));
+    if (rest) store_some<T>(p + full * V, load<T>(in + full * kTile * V), rest);
+  }
+}
+
+template <class T>
+static void store_tile(DType type, void* data, int64_t offset, int64_t stride, const int64_t* rows, int count,
+                       const Group& g, const T* tile) {
+  with_type<T>(type, [&]<class X>(X*) {
+    store_tile_as<T>(static_cast<X*>(data) + offset + g.first, stride, rows, count, g, tile);
+  });
+}
+
+// Rows of memory in the state type += tile; `base` is at the group's first channel.
+template <class T>
+static void add_tile(T* base, int64_t stride, const int64_t* rows, int count, const Group& g, const T* tile) {
+  constexpr int V = kLanes<T>;
+  const int full = g.width / V, rest = g.width % V;
+  for (int i = 0; i < count; ++i) {
+    if (rows[i] < 0) continue;
+    T* p = base + rows[i] * stride;
+    const T* in = tile + i * V;
+    for (int b = 0; b < full; ++b) store<T>(p + b * V, load<T>(p + b * V) + load<T>(in + b * kTile * V));
+    if (rest) store_some<T>(p + full * V, load_some<T>(p + full * V, rest) + load<T>(in + full * kTile * V), rest);
+  }
+}
+
+// out[step][i] = row[i] for i < n, 0 where there is no row.
+template <class T>
+static void load_rows(DType type, const void* data, int64_t offset, int64_t stride, const int64_t* rows, int count,
+                      int n, T* out) {
+  constexpr int V = kLanes<T>;
+  with_type<T>(type, [&]<class X>(X*) {
+    const X* base = static_cast<const X*>(data) + offset;
+    for (int i = 0; i < count; ++i, out += n) {
+      if (rows[i] < 0) {
+        for (int j = 0; j < n; ++j) out[j] = 0;
+        continue;
+      }
+      const X* p = base + rows[i] * stride;
+      int j = 0;
+      for (; j + V <= n; j += V) store<T>(out + j, load<T>(p + j));
+      if constexpr (sizeof(X) == 2) {
+        if (j < n) store_some<T>(out + j, load_some<T>(p + j, n - j), n - j);
+      } else {
+        for (; j < n; ++j) out[j] = static_cast<T>(p[j]);
+      }
+    }
+  });
+}
+
+// out[block][lane] = values of the group's channels, 0 beyond them and where the parameter is absent.
+template <class T>
+static void load_channels(const Parameter& p, int64_t k, const Group& g, T* out) {
+  const int padded = g.blocks * kLanes<T>;
+  const T* data = static_cast<const T*>(p.data) + (p.data ? k * p.walk + g.first : 0);
+  for (int c = 0; c < padded; ++c) out[c] = p.data && c < g.width ? data[c] : T(0);
+}
+
+// out[block][i][lane] = matrix[channel][i] for a (channels, n) parameter, 0 beyond the group's channels.
+template <class T>
+static void load_transposed(const Parameter& p, int64_t k, const Group& g, int64_t n, T* out) {
+  constexpr int V = kLanes<T>;
+  const T* data = static_cast<const T*>(p.data) + k * p.walk + g.first * n;
+  for (int c = 0; c < g.blocks * V; ++c)
+    for (int64_t i = 0; i < n; ++i) out[(c / V * n + i) * V + c % V] = c < g.width ? data[c * n + i] : T(0);
+}
+
+// The group's channels of rows 0 .. count - 1 = 0; `base` is at its first one.
+template <class T>
+static void zero_rows(T* base, int64_t stride, int64_t count, int64_t width) {
+  for (int64_t i = 0; i < count; ++i) fill_zero(base + i * stride, width);
+}
+
+// out[i] = sum over parts of part[i], in the order of the parts.
+template <class T>
+static void sum_parts(const Pool& pool, const T* parts, int64_t count, int64_t size, T* out) {
+  constexpr int64_t kSlice = 4096;
+  for_units(pool, ceil_div(size, kSlice), [&](Counter& next) {
+    for (int64_t unit; (unit = next()) >= 0;) {
+      const int64_t begin = unit * kSlice, end = smaller(begin + kSlice, size);
+      for (int64_t i = begin; i < end; ++i) out[i] = parts[i];
+      for (int64_t part = 1; part < count; ++part)
+        for (int64_t i = begin; i < end; ++i) out[i] += parts[part * size + i];
+    }
+  });
+}
+
+}  // namespace mmvim::MMVIM_ISA

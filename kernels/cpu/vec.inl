@@ -1,0 +1,257 @@
+// Vectors of one register, conversions to and from memory types, and the transcendental functions on them.
+namespace mmvim::MMVIM_ISA {
+
+typedef float vfloat __attribute__((vector_size(MMVIM_VECTOR_BYTES)));
+typedef double vdouble __attribute__((vector_size(MMVIM_VECTOR_BYTES)));
+typedef uint32_t vuint __attribute__((vector_size(MMVIM_VECTOR_BYTES)));
+typedef uint16_t vshort __attribute__((vector_size(MMVIM_VECTOR_BYTES / 2)));
+
+template <class T>
+struct VectorOf;
+template <>
+struct VectorOf<float> {
+  typedef vfloat type;
+};
+template <>
+struct VectorOf<double> {
+  typedef vdouble type;
+};
+template <class T>
+using Vec = typename VectorOf<T>::type;
+template <class T>
+constexpr int kLanes = MMVIM_VECTOR_BYTES / sizeof(T);
+
+#ifdef MMVIM_AVX512
+// GCC warns of uninitialised values inside its own unmasked forms of the intrinsics used here; the instructions are the same.
+constexpr __mmask16 kAll = 0xffff;
+#endif
+
+struct BFloat16 {
+  uint16_t bits;
+};
+struct Float16 {
+  uint16_t bits;
+};
+
+template <class To, class From>
+MMVIM_HD To bits_as(From value) {
+  static_assert(sizeof(To) == sizeof(From));
+  To result;
+  __builtin_memcpy(&result, &value, sizeof(To));
+  return result;
+}
+
+template <class T>
+MMVIM_HD Vec<T> splat(T value) {
+  return Vec<T>{} + value;  // -0 becomes +0, which no caller minds
+}
+
+// Comparisons are written so that NaN stays NaN: it compares false and is kept.
+template <class V>
+MMVIM_HD V at_least(V x, V low) {
+  return x < low ? low : x;
+}
+template <class V>
+MMVIM_HD V at_most(V x, V high) {
+  return x > high ? high : x;
+}
+
+// ---- memory ---------------------------------------------------------------------------------------------------------
+
+MMVIM_HD vfloat widen(vshort bits, BFloat16) { return bits_as<vfloat>(__builtin_convertvector(bits, vuint) << 16); }
+
+MMVIM_HD vshort narrow(vfloat x, BFloat16) {
+  const vuint bits = bits_as<vuint>(x);
+  const vuint rounded = bits + 0x7fffu + ((bits >> 16) & 1u);
+  return __builtin_convertvector((x == x ? rounded : bits | 0x400000u) >> 16, vshort);
+}
+
+#if defined(MMVIM_AVX512)
+MMVIM_HD vfloat widen(vshort bits, Float16) { return _mm512_maskz_cvtph_ps(kAll, bits_as<__m256i>(bits)); }
+MMVIM_HD vshort narrow(vfloat x, Float16) {
+  return bits_as<vshort>(_mm512_maskz_cvtps_ph(kAll, x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+#elif defined(MMVIM_AVX2)
+MMVIM_HD vfloat widen(vshort bits, Float16) { return _mm256_cvtph_ps(bits_as<__m128i>(bits)); }
+MMVIM_HD vshort narrow(vfloat x, Float16) {
+  return bits_as<vshort>(_mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+#else
+MMVIM_HD vfloat widen(vshort half, Float16) {
+  const vuint h = __builtin_convertvector(half, vuint);
+  const vuint magnitude = (h & 0x7fffu) << 13;
+  const vuint exponent = magnitude & 0x0f800000u;
+  const vuint rebased = magnitude + (112u << 23);
+  const vfloat subnormal = bits_as<vfloat>(rebased + (1u << 23)) - bits_as<float>(113u << 23);
+  const vuint finite = exponent == 0u ? bits_as<vuint>(subnormal) : rebased;
+  return bits_as<vfloat>((exponent == 0x0f800000u ? rebased + (112u << 23) : finite) | ((h & 0x8000u) << 16));
+}
+MMVIM_HD vshort narrow(vfloat x, Float16) {
+  const vuint bits = bits_as<vuint>(x), sign = bits & 0x80000000u, magnitude = bits ^ sign;
+  constexpr uint32_t kMagic = 126u << 23;  // adding it leaves a subnormal half in the low bits, rounded to even
+  const vuint subnormal = bits_as<vuint>(bits_as<vfloat>(magnitude) + bits_as<float>(kMagic)) - kMagic;
+  const vuint normal = (magnitude - (112u << 23) + 0xfffu + ((magnitude >> 13) & 1u)) >> 13;
+  vuint half = magnitude < (113u << 23) ? subnormal : normal;
+  half = magnitude >= (143u << 23) ? (magnitude > 0x7f800000u ? vuint{} + 0x7e00u : vuint{} + 0x7c00u) : half;
+  return __builtin_convertvector(half | (sign >> 16), vshort);
+}
+#endif
+
+// Loads one vector of state-type values from memory of type X; any alignment.
+template <class T, class X>
+MMVIM_HD Vec<T> load(const X* p) {
+  if constexpr (sizeof(X) == 2) {
+    vshort bits;
+    __builtin_memcpy(&bits, p, sizeof(bits));
+    return widen(bits, X{});
+  } else if constexpr (sizeof(X) == sizeof(T)) {
+    Vec<T> v;
+    __builtin_memcpy(&v, p, sizeof(v));
+    return v;
+  } else {
+    Vec<T> v;
+    for (int i = 0; i < kLanes<T>; ++i) v[i] = static_cast<T>(p[i]);
+    return v;
+  }
+}
+
+template <class T, class X>
+MMVIM_HD void store(X* p, Vec<T> v) {
+  if constexpr (sizeof(X) == 2) {
+    const vshort bits = narrow(v, X{});
+    __builtin_memcpy(p, &bits, sizeof(bits));
+  } else if constexpr (sizeof(X) == sizeof(T)) {
+    __builtin_memcpy(p, &v, sizeof(v));
+  } else {
+    for (int i = 0; i < kLanes<T>; ++i) p[i] = static_cast<X>(v[i]);
+  }
+}
+
+// The first `n` lanes; the others are 0.
+template <class T, class X>
+static Vec<T> load_some(const X* p, int n) {
+  X full[kLanes<T>] = {};
+  for (int i = 0; i < n; ++i) full[i] = p[i];
+  return load<T>(full);
+}
+
+template <class T, class X>
+static void store_some(X* p, Vec<T> v, int n) {
+  X full[kLanes<T>];
+  store<T>(full, v);
+  for (int i = 0; i < n; ++i) p[i] = full[i];
+}
+
+// Calls `body` with a null pointer of the C++ type that stands for a DType the state type T may meet in memory.
+template <class T, class Body>
+MMVIM_HD void with_type(DType type, Body body) {
+  switch (type) {
+    case DType::kFloat32:
+      return body(static_cast<float*>(nullptr));
+    case DType::kFloat64:
+      return body(static_cast<double*>(nullptr));
+    case DType::kBFloat16:
+      if constexpr (sizeof(T) == 4) return body(static_cast<BFloat16*>(nullptr));
+      return;
+    case DType::kFloat16:
+      if constexpr (sizeof(T) == 4) return body(static_cast<Float16*>(nullptr));
+      return;
+  }
+}
+
+MMVIM_HD int64_t bytes_of(DType type) {
+  return type == DType::kFloat64 ? 8 : type == DType::kFloat32 ? 4 : 2;
+}
+
+// ---- functions ------------------------------------------------------------------------------------------------------
+
+// 2^x; 0 for -inf, inf for inf, NaN for NaN.
+MMVIM_HD vfloat exp2(vfloat x) {
+#ifdef MMVIM_AVX512
+  const vfloat fraction = _mm512_maskz_reduce_ps(kAll, x, 0);
+  return _mm512_maskz_scalef_ps(kAll, exp2_fraction(fraction), x - fraction);
+#else
+  constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer, found in the low bits
+  x = at_most(at_least(x, splat(-127.0f)), splat(128.0f));
+  const vfloat shifted = x + kRound;
+  const vfloat fraction = x - (shifted - kRound);
+  return exp2_fraction(fraction) * bits_as<vfloat>((bits_as<vuint>(shifted) + 127u) << 23);
+#endif
+}
+
+// 2^(x y) for |x|, |y| <= kHuge, inside the innermost loops.
+constexpr float kHuge = 1e18f;
+MMVIM_HD vfloat exp2_product(vfloat x, vfloat y) {
+#ifdef MMVIM_AVX512
+  const vfloat round = splat(12582912.0f);
+  const vfloat whole = _mm512_sub_ps(_mm512_fmadd_ps(x, y, round), round);
+  return _mm512_maskz_scalef_ps(kAll, exp2_fraction<vfloat>(_mm512_fmsub_ps(x, y, whole)), whole);
+#else
+  return exp2(x * y);
+#endif
+}
+
+MMVIM_HD vfloat absolute(vfloat x) { return bits_as<vfloat>(bits_as<vuint>(x) & 0x7fffffffu); }
+
+MMVIM_HD vfloat softplus(vfloat x) {
+  return log1p_unit(exp2(absolute(x) * -kLog2e)) + at_least(x, vfloat{});
+}
+
+MMVIM_HD vfloat softplus(vfloat x, vfloat& derivative) {
+  const vfloat e = exp2(absolute(x) * -kLog2e);
+  const vfloat inverse = 1.0f / (1.0f + e);
+  derivative = x < 0.0f ? e * inverse : inverse;
+  return log1p_unit(e) + at_least(x, vfloat{});
+}
+
+// Below -87 this gives e^-87 rather than less: a product with it is still 0 to within rounding of any sum.
+MMVIM_HD vfloat sigmoid(vfloat x) {
+  const vfloat denominator = 1.0f + exp2(at_most(x * -kLog2e, splat(126.0f)));
+#ifdef MMVIM_AVX512
+  const vfloat guess = _mm512_maskz_rcp14_ps(kAll, denominator);
+  return guess * (2.0f - denominator * guess);
+#else
+  return 1.0f / denominator;
+#endif
+}
+
+// Double precision is there for checking, so it takes the C library's functions lane by lane.
+MMVIM_HD vdouble exp2_product(vdouble x, vdouble y) {
+  vdouble r;
+  for (int i = 0; i < kLanes<double>; ++i) r[i] = __builtin_exp2(x[i] * y[i]);
+  return r;
+}
+
+MMVIM_HD vdouble softplus(vdouble x) {
+  vdouble r;
+  for (int i = 0; i < kLanes<double>; ++i)
+    r[i] = x[i] > 0 ? x[i] + __builtin_log1p(__builtin_exp(-x[i])) : __builtin_log1p(__builtin_exp(x[i]));
+  return r;
+}
+
+MMVIM_HD vdouble sigmoid(vdouble x) {
+  vdouble r;
+  for (int i = 0; i < kLanes<double>; ++i) r[i] = 1.0 / (1.0 + __builtin_exp(-x[i]));
+  return r;
+}
+
+MMVIM_HD vdouble softplus(vdouble x, vdouble& derivative) {
+  derivative = sigmoid(x);
+  return softplus(x);
+}
+
+// Sum of the lanes of `count` vectors: out[i] = sum(rows[i]). The order of the additions is fixed.
+template <class T>
+static inline void sum_lanes(const T* rows, int count, T* out) {
+  constexpr int V = kLanes<T>;
+  for (int i = 0; i < count; ++i) {
+    const Vec<T> v = load<T>(rows + i * V);
+    T part[V];
+    store<T>(part, v);
+    for (int width = V / 2; width > 0; width /= 2)
+      for (int j = 0; j < width; ++j) part[j] += part[j + width];
+    out[i] = part[0];
+  }
+}
+
+}  // namespace mmvim::MMVIM_ISA
