@@ -18,7 +18,7 @@ class Golden:
         self.arrays = {key: torch.from_numpy(value) for key, value in np.load(FOLDER / f'{name}.npz').items()}
 
     def assert_close(self, key: str, full: Tensor, tolerance: float) -> None:
-        """Assert that ``full`` differs from the stored sample by ``tolerance`` of the full map's largest value at most."""
+        """Assert that ``full`` is within ``tolerance`` times its largest value of the stored sample."""
         about = self.info['arrays'][key]
         assert list(full.shape) == about['full']['shape'], key
         largest = about['full']['absmax']

@@ -46,8 +46,8 @@ class Vim(BaseModule):
     A PyTorch implementation of `Vision Mamba: Efficient Visual Representation Learning with Bidirectional State Space
     Model <https://arxiv.org/abs/2401.09417>`_. The defaults are what the published ImageNet files need.
 
-    Two streams run through the blocks: a block sees the residual stream, and its result (the *branch*) is added to it in
-    front of the next block. With stochastic depth that addition is what may be dropped.
+    A block sees the residual stream, and its result (the *branch*) is added to that stream. With stochastic depth this
+    addition is what may be dropped.
 
     Any image size will do: zeros are added at the right and bottom until the last patch is whole, and the position
     embedding is interpolated.
@@ -218,15 +218,11 @@ class Vim(BaseModule):
         recompute = self.with_cp and self.training and torch.is_grad_enabled()
         outs = []
         for i, layer in enumerate(self.layers):
-            if i > 0:
-                residual = self._add_branch(residual, branch, i - 1, angles)
-                if self.feature == 'residual' and i - 1 in self.out_indices:
-                    outs.append(self._output(residual, grid))
+            last = i == self.depth - 1
             branch = checkpoint(layer, residual, use_reentrant=False) if recompute else layer(residual)
-            if self.feature == 'branch' and i in self.out_indices:
-                outs.append(self._output(branch, grid))
-        if self.feature == 'residual' and self.depth - 1 in self.out_indices:
-            outs.append(self._output(residual + self.drop_paths[-1](branch), grid, last=True))
+            residual = self._add_branch(residual, branch, i, None if last else angles)
+            if i in self.out_indices:
+                outs.append(self._output(branch if self.feature == 'branch' else residual, grid, last))
         return tuple(outs)
 
     def _add_position(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -234,7 +230,7 @@ class Vim(BaseModule):
         if not self.with_cls_token:
             return x + self.position_embedding(self.pos_embed, grid)
         # In the table, the row of the class token is in the middle of the grid that the table was made for.
-        middle = self.pos_embed.shape[1] // 2
+        middle = self.position_embedding.num_tokens // 2
         patches = torch.cat([self.pos_embed[:, :middle], self.pos_embed[:, middle + 1 :]], 1)
         x = x + resize_pos_embed(patches, self.position_embedding.grid, grid)
         token = (self.cls_token + self.pos_embed[:, middle : middle + 1]).to(x.dtype).expand(len(x), -1, -1)
@@ -242,12 +238,14 @@ class Vim(BaseModule):
         return torch.cat([x[:, :middle], token, x[:, middle:]], 1)
 
     def _add_branch(self, residual: Tensor, branch: Tensor, block: int, angles: tuple[Tensor, Tensor] | None) -> Tensor:
+        """The residual stream behind ``block``, rotated by ``angles`` for the next one."""
         if angles is not None:
             branch = rotate(branch, *angles)
             residual = rotate(residual, *angles) if self.rope_residual else residual
         return residual + self.drop_paths[block](branch)
 
-    def _output(self, x: Tensor, grid: tuple[int, int], last: bool = False) -> Tensor:
+    def _output(self, x: Tensor, grid: tuple[int, int], last: bool) -> Tensor:
+        """Tokens (B, L, C) behind a block in the form that ``out_type`` asks for."""
         if last and self.norm_f is not None:
             x = self.norm_f(x)
         if self.out_type == 'raw':

@@ -1,6 +1,5 @@
 """Stochastic depth."""
 
-import torch
 from torch import Tensor, nn
 
 
@@ -29,4 +28,4 @@ class DropPath(nn.Module):
 
 def drop_path_rates(rate: float, depth: int) -> list[float]:
     """Rates rising linearly from 0 at the first of ``depth`` blocks to ``rate`` at the last."""
-    return torch.linspace(0, rate, depth, dtype=torch.float64).tolist()
+    return [rate * i / max(depth - 1, 1) for i in range(depth)]

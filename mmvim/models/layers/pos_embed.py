@@ -23,6 +23,10 @@ class PositionEmbedding:
         self._made_of: tuple | None = None
         self._cache: dict[tuple[int, int], Tensor] = {}
 
+    @property
+    def num_tokens(self) -> int:
+        return self.grid[0] * self.grid[1]
+
     def __call__(self, table: nn.Parameter, grid: tuple[int, int]) -> Tensor:
         """The table (1, h * w, C) at ``grid`` = (Hp, Wp), as (1, Hp * Wp, C)."""
         if grid == self.grid:
@@ -42,8 +46,8 @@ class PositionEmbedding:
 def rope_tables(grid: tuple[int, int], channels: int, like: Tensor, span: int = 14) -> tuple[Tensor, Tensor]:
     """Cosines and sines of the 2-D rotary embedding in Vim's dense models.
 
-    Positions along each axis run from 0 to ``span``, whatever the number of tokens. The first half of the channels turns
-    with the row, the second with the column; neighbouring channels form a pair and share an angle.
+    Positions along each axis run from 0 to ``span``, whatever the number of tokens. The first half of the channels
+    turns with the row, the second with the column; neighbouring channels form a pair and share an angle.
 
     Args:
         grid: (Hp, Wp).
