@@ -14,6 +14,9 @@ Shapes, after :mod:`mmvim.ops.interface` has brought its arguments into one form
     x (B, L, D)   weight (K, D, W)   bias (K, D)   ->   (B, K, L|S, D)
 """
 
+from collections.abc import Callable
+from functools import wraps
+
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
@@ -162,12 +165,24 @@ _IMPLEMENTATIONS = {
     'walk_conv_backward': (_walk_conv_backward, _walk_conv_backward_fake, _walk_conv_backward_flops),
 }
 
+
+def _without_autocast(implementation: Callable) -> Callable:
+    """Inside an operator dtypes are what they are: autocast would compute products of states in half precision."""
+
+    @wraps(implementation)
+    def wrapped(first: Tensor, *args):
+        with torch.autocast(first.device.type, enabled=False):
+            return implementation(first, *args)
+
+    return wrapped
+
+
 for _suffix in ('', '_torch'):
     for _name, _schema in SCHEMAS.items():
         _qualified = f'mmvim::{_name}{_suffix}'
         _implementation, _fake, _flops = _IMPLEMENTATIONS[_name]
         torch.library.define(_qualified, _schema)
-        torch.library.impl(_qualified, 'CompositeExplicitAutograd')(_implementation)
+        torch.library.impl(_qualified, 'CompositeExplicitAutograd')(_without_autocast(_implementation))
         torch.library.register_fake(_qualified)(_fake)
         register_flop_formula(getattr(torch.ops.mmvim, _name + _suffix))(_flops)
         if _name.endswith('_backward'):

@@ -106,7 +106,7 @@ def from_table(table: Tensor | Sequence[Sequence[int]], height: int, width: int)
 
 @lru_cache(CACHED_GRIDS)
 def local(height: int, width: int, names: tuple[str, ...]) -> Walks:
-    """LocalMamba's directions (https://arxiv.org/abs/2403.09338): ``'h'``, ``'v'``, ``'w2'``, ``'w7'``, each + ``'_flip'``.
+    """LocalMamba's directions (https://arxiv.org/abs/2403.09338): ``'h'``, ``'v'``, ``'wK'``, also with ``'_flip'``.
 
     ``wK`` visits K x K windows in row-major order, and in row-major order within each. The grid is padded at the right
     and the bottom to whole windows; a padded place is a step without a token. ``_flip`` reverses the walk, padding
@@ -115,16 +115,16 @@ def local(height: int, width: int, names: tuple[str, ...]) -> Walks:
     grid = torch.arange(height * width).view(height, width)
     orders = []
     for name in names:
-        direction, _, flip = name.partition('_')
+        direction = name.removesuffix('_flip')
         if direction == 'h':
             order = grid.flatten()
         elif direction == 'v':
             order = grid.t().flatten()
-        elif direction[:1] == 'w' and direction[1:].isdigit() and int(direction[1:]) > 0 and flip in ('', 'flip'):
+        elif direction[:1] == 'w' and direction[1:].isdigit() and int(direction[1:]) > 0:
             order = _windows(grid, int(direction[1:]))
         else:
             raise ValueError(f"direction {name!r}: expected 'h', 'v' or 'wK' (a window of K x K), or one + '_flip'")
-        orders.append(order.flip(0) if flip else order)
+        orders.append(order if name == direction else order.flip(0))
     steps = max(len(order) for order in orders)
     table = torch.full((len(orders), steps), -1)
     for row, order in zip(table, orders, strict=True):
@@ -141,7 +141,7 @@ def _windows(grid: Tensor, size: int) -> Tensor:
 
 @lru_cache(CACHED_GRIDS)
 def snake(height: int, width: int) -> Walks:
-    """PlainMamba's continuous scan (https://arxiv.org/abs/2403.17695): row snake, its reverse, column snake, its reverse."""
+    """PlainMamba's continuous scan (https://arxiv.org/abs/2403.17695): snakes along rows and columns, with reverses."""
     grid = torch.arange(height * width).view(height, width)
     by_rows, by_columns = _boustrophedon(grid), _boustrophedon(grid.t())
     return from_table(torch.stack([by_rows, by_rows.flip(0), by_columns, by_columns.flip(0)]), height, width)
