@@ -1,4 +1,4 @@
-"""Vim under ten heads of mmdet and mmseg: their stock configs with the backbone and channel lines changed, as a user does.
+"""Vim under ten heads of mmdet and mmseg: stock configs with the backbone and channel lines changed, as users do.
 
 A plain backbone has maps of one stride. Where a head wants a pyramid, ``mmvim.DeconvPyramid`` stands in front of the
 stock neck: a list of necks is a sequence. What is not about channels (number of queries, size of the padding) only
