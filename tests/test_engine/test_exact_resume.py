@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 from mmengine.dataset import InfiniteSampler
-from torch.utils.data import BatchSampler, DataLoader, Dataset
 from test_engine.toy_run import run_toys
+from torch.utils.data import BatchSampler, DataLoader, Dataset
 
 from mmvim.engine.exact_resume import Draw, NumberedSampler, SeededDataset, set_seeds
 
