@@ -18,6 +18,7 @@ import builtins
 import math
 import pickle
 import re
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from typing import Any
@@ -34,17 +35,10 @@ _RUNNING = re.compile(
     r'|types\.\w*(Code|Function|Lambda|Method|Module)\w*$)(\.|$)'
 )
 # Lower-case classes and constructors that honest files call; they stay stubs.
-_HARMLESS = (
-    'collections.',
-    'datetime.',
-    'decimal.',
-    'fractions.',
-    'functools.partial',
-    'logging.getLogger',
-    'numpy.random.',
-    'uuid.',
+_HARMLESS = re.compile(
+    r'(collections|datetime|decimal|fractions|uuid)\.\w+$|functools\.partial$|logging\.getLogger$'
+    r'|numpy\.random\.\w+(\.\w+)?$'
 )
-_PYTHON2_NAMES = {'__builtin__': 'builtins', 'copy_reg': 'copyreg', 'exceptions': 'builtins'}
 
 
 class Refused(pickle.UnpicklingError):
@@ -92,7 +86,7 @@ class Foreign(metaclass=_ForeignType):
 
 def _foreign(origin: str) -> type[Foreign]:
     name = origin.rpartition('.')[2]
-    is_function = not name.lstrip('_')[:1].isupper() and not origin.startswith(_HARMLESS)
+    is_function = not name.lstrip('_')[:1].isupper() and not _HARMLESS.match(origin)
     return _ForeignType(name or 'Foreign', (Foreign,), {'origin': origin, 'is_function': is_function})
 
 
@@ -210,12 +204,22 @@ def _attribute(owner: Any, name: str) -> Any:
 
 
 class _HistoryBuffer:
-    """Gives real history buffers of mmengine, which ``--resume`` needs, without showing their class to the file."""
+    """Gives history buffers of mmengine, which ``--resume`` needs, without showing their class to the file."""
 
-    def __new__(cls, *_: Any) -> Any:
+    def __new__(cls, *args: Any) -> Any:
         from mmengine.logging import HistoryBuffer
 
-        return HistoryBuffer()
+        class History(HistoryBuffer):
+            """Takes the numbers only: mmengine's restores functions too, into the class itself."""
+
+            def __setstate__(self, state: dict) -> None:
+                self.max_length = int(state['max_length'])
+                self._log_history, self._count_history = state['_log_history'], state['_count_history']
+
+            def __reduce_ex__(self, protocol: int) -> tuple:
+                return HistoryBuffer, (self._log_history, self._count_history, self.max_length)
+
+        return History(*args)
 
     @staticmethod
     def __setstate__(state: Any) -> None:
@@ -267,7 +271,8 @@ class Unpickler(pickle.Unpickler):
     """To be handed to ``torch.load`` as part of a ``pickle_module``."""
 
     def find_class(self, module: str, name: str) -> Any:
-        module = _PYTHON2_NAMES.get(module, module)
+        # Protocol 2, which torch writes, has the names of Python 2.
+        module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
         if (module, name) in _TABLE:
             return _TABLE[module, name]
         if module == 'torch' and isinstance(vars(torch).get(name), torch.dtype):
