@@ -103,29 +103,44 @@ def check_python() -> None:
         )
 
 
-def make_venv() -> State:
-    """The environment itself: made, kept, or made anew after an interruption."""
+def venv_tag() -> str:
+    """Python of the environment as in the names of wheels, such as cp311; empty if there is no usable environment."""
     python = VENV / 'bin' / 'python'
-    usable = python.exists() and not subprocess.run([python, '-m', 'pip', '--version'], capture_output=True).returncode
-    if usable:
+    command = [python, '-c', 'import pip, sys; print("cp%d%d" % sys.version_info[:2])']
+    result = subprocess.run(command, capture_output=True, text=True) if python.exists() else None
+    return result.stdout.strip() if result and not result.returncode else ''
+
+
+def make_venv() -> State:
+    """The environment itself: kept, made, or made anew after an interruption or for another Python."""
+    wanted = f'cp{sys.version_info[0]}{sys.version_info[1]}'
+    tag = venv_tag()
+    if tag:
         state = State()
         interrupted = state.entries.get('interrupted')
-        if not interrupted:
-            return state
-        if state.entries.get('made') != 'here':
-            say(f'the step "{interrupted}" was interrupted and is done again')
-            return state
-        say(f'the step "{interrupted}" was interrupted: .venv is made anew')
+        if state.entries.get('made') != 'here' or (tag == wanted and not interrupted):
+            return state  # what somebody else made is never removed
+        reason = f'the step "{interrupted}" did not finish' if interrupted else f'it is for {tag}, not {wanted}'
+        say(f'{reason}: .venv is made anew')
     say(f'making .venv with Python {platform.python_version()}')
-    try:
-        run(sys.executable, '-m', 'venv', '--clear', VENV)
-    except SetupError:
-        raise SetupError('python -m venv failed; on Debian and Ubuntu: apt-get install python3-venv') from None
-    if Path(sys.prefix) != VENV:
-        lend_torch()
+    shutil.rmtree(VENV, ignore_errors=True)
+    VENV.mkdir()
     state = State()
     state['made'] = 'here'
+    state.step('venv', wanted, create_venv)
     return state
+
+
+def create_venv() -> None:
+    """A virtual environment with pip."""
+    try:
+        run(sys.executable, '-m', 'venv', VENV)
+    except SetupError:
+        raise SetupError(
+            'python -m venv failed, see above; on Debian and Ubuntu: apt-get install python3-venv'
+        ) from None
+    if Path(sys.prefix) != VENV:
+        lend_torch()
 
 
 def lend_torch() -> None:
@@ -143,7 +158,8 @@ def lend_torch() -> None:
 
 def torch_version() -> str | None:
     """The version of the torch that the environment imports, None if there is none."""
-    command = [VENV / 'bin' / 'python', '-c', 'import torch; print(torch.__version__)']
+    code = 'import torch, importlib.metadata; importlib.metadata.version("torch"); print(torch.__version__)'
+    command = [VENV / 'bin' / 'python', '-c', code]
     result = subprocess.run(command, capture_output=True, text=True)
     return result.stdout.strip() if not result.returncode else None
 
@@ -189,7 +205,7 @@ def install_mmcv(ops_wheel: Path | None) -> None:
 def ops_folder(torch: str) -> Path:
     """Where the wheel of mmcv with compiled ops is kept between checkouts, one folder for each torch and Python."""
     cache = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache')
-    return cache / 'mmvim' / 'wheels' / f'torch-{torch}-cp{sys.version_info[0]}{sys.version_info[1]}'
+    return cache / 'mmvim' / 'wheels' / f'torch-{torch}-{venv_tag()}'
 
 
 def find_ops_wheel(torch: str) -> Path | None:
