@@ -40,14 +40,14 @@ def advice(cfg: Config) -> str:
     """The options of this very config that save memory, as one types them."""
     options = []
     if not cfg.model.get('backbone', {}).get('with_cp', False):
-        options.append('model.backbone.with_cp=True (recomputes each block in the backward pass, same results)')
+        options.append('model.backbone.with_cp=True (blocks are computed again in the backward pass; same results)')
     batch_size = cfg.train_dataloader.get('batch_size', 1)
     if batch_size > 1:
         options.append(f'train_dataloader.batch_size={batch_size // 2} (now {batch_size}; lower the learning rate too)')
     crop = _crop(cfg)
     if crop:
         options.append(crop)
-    return 'less of it is needed with --cfg-options ' + ', or '.join(options or ['a smaller model.backbone.arch'])
+    return 'to need less: --cfg-options ' + ', or '.join(options or ['model.backbone.arch=... (a smaller model)'])
 
 
 def _crop(cfg: Config) -> str:
