@@ -8,7 +8,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mmvim.checkpoints.pos_embed import resize_pos_embed
+from mmvim.checkpoints import load_backbone, resize_pos_embed
 from mmvim.models.layers import (
     BidirectionalMixer,
     DropPath,
@@ -190,8 +190,6 @@ class Vim(BaseModule):
     def init_weights(self) -> None:
         """Initialise as mmengine does; a ``Pretrained`` file is read without running code and must fit."""
         if self.init_cfg and self.init_cfg['type'] == 'Pretrained':
-            from mmvim.checkpoints import load_backbone
-
             load_backbone(self, self.init_cfg['checkpoint'], prefix=self.init_cfg.get('prefix'))
             self._is_init = True
         else:
