@@ -6,12 +6,14 @@ from .cpu import adapt_to_cpu
 from .exact_resume import ExactResumeHook
 from .layer_decay import LayerDecayOptimWrapperConstructor, group_table
 from .oom import explain_out_of_memory
+from .runner import Runner
 from .start_report import StartReportHook
 
 __all__ = [
     'CpuAmpOptimWrapper',
     'ExactResumeHook',
     'LayerDecayOptimWrapperConstructor',
+    'Runner',
     'SafeCheckpointHook',
     'StartReportHook',
     'adapt_to_cpu',
