@@ -4,11 +4,12 @@
 """
 
 import os
-from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
+
+from . import library  # noqa: F401  defines the operators that are asked about
 
 BACKENDS = ('auto', 'cuda', 'cpu', 'torch')
 OPERATORS = ('scan', 'scan_backward', 'walk_conv', 'walk_conv_backward')
@@ -48,13 +49,17 @@ def _load() -> str:
 LOAD_FAILURE = _load()
 
 
-@lru_cache
+# Asked for once: torch.compile cannot trace the question.
+KERNELS = frozenset(
+    device_type
+    for device_type, key in (('cpu', 'CPU'), ('cuda', 'CUDA'))
+    if all(torch._C._dispatch_has_kernel_for_dispatch_key(f'mmvim::{name}', key) for name in OPERATORS)
+)
+
+
 def has_kernels(device_type: str) -> bool:
     """Whether compiled kernels are registered for ``'cpu'`` or ``'cuda'`` tensors."""
-    key = {'cpu': 'CPU', 'cuda': 'CUDA'}.get(device_type)
-    return key is not None and all(
-        torch._C._dispatch_has_kernel_for_dispatch_key(f'mmvim::{name}', key) for name in OPERATORS
-    )
+    return device_type in KERNELS
 
 
 def report() -> list[Backend]:

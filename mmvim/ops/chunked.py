@@ -1,7 +1,7 @@
 """The selective scan in plain PyTorch: every device, every dtype, no compiler.
 
-Steps are taken in tiles of :data:`TILE`: what depends on no earlier step (decays, inputs) is computed for a whole tile at
-once, the recurrence itself is one fused multiply-add per step. Memory beyond the inputs is that of one tile, never
+Steps are taken in tiles of :data:`TILE`: what depends on no earlier step (decays, inputs) is computed for a whole tile
+at once, the recurrence itself is one fused multiply-add per step. Memory beyond the inputs is that of one tile, never
 (B, L, D, N). Forward leaves the state in front of every tile but the first; backward starts from these, recomputes one
 tile after the other in reverse, and thus keeps N / 8 bytes per (token, channel, walk) in fp32.
 """

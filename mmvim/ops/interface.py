@@ -1,4 +1,4 @@
-"""What models call: :func:`scan` and :func:`walk_conv`. Checks, one form for all arguments, and the choice of backend."""
+"""What models call: :func:`scan` and :func:`walk_conv`. Checks, one form for arguments, the choice of backend."""
 
 import torch
 from torch import Tensor
@@ -43,8 +43,8 @@ def scan(
     and softplus, so that the state decays; step-ordered inputs are used as they are.
 
     The state, delta and all sums are fp32 (fp64 for fp64 inputs). For a backward pass the states in front of every 32nd
-    step are kept: at most N / 8 bytes per (token, channel, walk) in fp32, besides the arguments themselves. The backward
-    pass is deterministic. There is no second derivative, and none through the last state.
+    step are kept: at most N / 8 bytes per (token, channel, walk) in fp32, besides the arguments themselves. The
+    backward pass is deterministic. There is no second derivative, and none through the last state.
 
     Args:
         u: Input, (B, L, D) shared by all walks, or (B, K, L, D); with ``u_order='step'`` (B, K, S, D).
@@ -105,7 +105,7 @@ def scan(
     tensors = (u, delta, A, B, C, D, z, delta_bias, dt_weight)
     table = _table(walks, u)
     _same_device(u, delta=delta, A=A, B=B, C=C, D=D, z=z, delta_bias=delta_bias, dt_weight=dt_weight)
-    save = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
+    save = torch.is_grad_enabled() and not _exporting() and any(x is not None and x.requires_grad for x in tensors)
     op = torch.ops.mmvim.scan_torch if resolve(backend, u.device) else torch.ops.mmvim.scan
     y, _, last_state = op(
         *tensors, table, walks.kinds, walks.height, walks.width,
@@ -213,6 +213,11 @@ def _same_device(first: Tensor, **others: Tensor | None) -> None:
 
 def _table(walks: Walks, like: Tensor) -> Tensor | None:
     return None if walks.table is None else walks.table.to(like.device)
+
+
+def _exporting() -> bool:
+    """Whether torch.export traces: what it makes is for inference, and states to keep would fix the length."""
+    return hasattr(torch.compiler, 'is_exporting') and torch.compiler.is_exporting()
 
 
 def _names(dtypes: tuple[torch.dtype, ...]) -> str:

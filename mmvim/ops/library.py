@@ -82,7 +82,7 @@ def _scan_backward_fake(grad, u, delta, A, B, C, D, z, delta_bias, dt_weight, *r
 
 def _walk_conv_fake(x, weight, bias, table, kinds, height, width, silu, step):
     walks = Walks(height, width, tuple(kinds), table)
-    return x.new_empty((len(x), walks.num_walks, walks.num_steps if step else walks.num_tokens, x.shape[-1]))
+    return x.new_empty((x.shape[0], walks.num_walks, walks.num_steps if step else walks.num_tokens, x.shape[-1]))
 
 
 def _walk_conv_backward_fake(grad, x, weight, bias, *rest):
@@ -132,7 +132,9 @@ def _add_scan(suffix: str) -> None:
         if grad is None:
             return (None,) * 20
         if not ctx.saved:
-            raise RuntimeError(f'mmvim::scan{suffix} was called with save=False: its states are needed for a gradient')
+            raise RuntimeError(
+                f'mmvim::scan{suffix} was called with save=False, as torch.export does: no states for a gradient'
+            )
         op = getattr(torch.ops.mmvim, f'scan_backward{suffix}')
         saved = ctx.saved_tensors  # unpacked once only, as checkpointing demands
         grads = op(grad, *saved, *ctx.flags)
