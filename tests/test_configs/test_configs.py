@@ -1,0 +1,223 @@
+"""Every shipped config: it parses, builds, runs, and trains the parameter groups that it says."""
+
+from copy import deepcopy
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from mmengine.config import Config
+from mmengine.model import revert_sync_batchnorm
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS, DefaultScope, init_default_scope
+from mmengine.structures import PixelData
+
+from mmvim.engine import group_table
+from mmvim.zoo import OFFICIAL_WEIGHTS
+
+ROOT = Path(__file__).resolve().parents[2]
+GROUPS = ROOT / 'tests' / 'data' / 'optim_groups'
+CONFIGS = sorted(p.relative_to(ROOT / 'configs') for p in ROOT.glob('configs/vim/*.py'))
+NAMES = [str(path.with_suffix('')) for path in CONFIGS]
+
+
+@cache
+def _read(name: str) -> Config:
+    return Config.fromfile(ROOT / 'configs' / f'{name}.py')
+
+
+def read(name: str) -> Config:
+    """A config, which the test may change."""
+    return deepcopy(_read(name))
+
+
+def build(cfg: Config, device: str) -> torch.nn.Module:
+    """The model of a config without pretrained weights; on 'meta' it has shapes and no memory."""
+    cfg.model.backbone.init_cfg = None
+    init_default_scope(cfg.default_scope)
+    with DefaultScope.overwrite_default_scope(cfg.default_scope), torch.device(device):
+        return revert_sync_batchnorm(MODELS.build(cfg.model))
+
+
+def batch(cfg: Config, height: int, width: int) -> dict:
+    """Two images of noise with labels, as the data loader of the config would give them."""
+    if cfg.default_scope == 'mmdet':
+        from mmdet.testing import demo_mm_inputs
+
+        return demo_mm_inputs(2, (3, height, width), num_items=[1, 2], num_classes=80, with_mask=True)
+    from mmseg.structures import SegDataSample
+
+    images = torch.randint(0, 256, (2, 3, height, width), dtype=torch.uint8)
+    labels = torch.randint(0, cfg.model.decode_head.num_classes, (2, 1, height, width))
+    return {'inputs': list(images), 'data_samples': [SegDataSample(gt_sem_seg=PixelData(data=x)) for x in labels]}
+
+
+def test_there_are_configs() -> None:
+    assert len(NAMES) >= 15
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_fields(name: str) -> None:
+    cfg = read(name)
+    assert cfg.custom_imports == {'imports': ['mmvim'], 'allow_failed_imports': False}
+    assert cfg.model.backbone.type.startswith('mmvim.')
+    # The GPUs that the comment beside base_batch_size names.
+    assert cfg.auto_scale_lr.base_batch_size in (
+        4 * cfg.train_dataloader.batch_size,
+        8 * cfg.train_dataloader.batch_size,
+    )
+    assert cfg.default_hooks.checkpoint.type == 'mmvim.SafeCheckpointHook'
+    init_cfg = cfg.model.backbone.get('init_cfg')
+    if init_cfg is not None:
+        folder, _, file = init_cfg.checkpoint.partition('/')
+        assert folder == 'weights'
+        assert file in OFFICIAL_WEIGHTS
+        assert OFFICIAL_WEIGHTS[file].rpartition('hustvl/')[-1] in _sources(name)
+    if 'rope' in cfg.model.backbone:
+        assert init_cfg is None, 'no published weights have RoPE'
+
+
+def _sources(name: str) -> str:
+    """The text of a config and of those of its own folder that it builds on."""
+    path = ROOT / 'configs' / f'{name}.py'
+    return path.read_text() + (ROOT / 'configs' / f'{name.removesuffix("_official")}.py').read_text()
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_at_most_three_levels(name: str) -> None:
+    def depth(path: Path) -> int:
+        bases = Config._get_base_files(str(path))
+        return 1 + max((depth(path.parent / base) for base in bases), default=0)
+
+    assert depth(ROOT / 'configs' / f'{name}.py') <= 3
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_training_step(name: str) -> None:
+    """The whole model takes an image that is not square and whose sides are no multiples of the patch."""
+    torch.manual_seed(0)
+    np.random.seed(0)
+    cfg = read(name)
+    size = (56, 88)
+    if 'size' in cfg.model.data_preprocessor:
+        cfg.model.data_preprocessor.size = size
+    else:
+        cfg.model.data_preprocessor.pad_size_divisor = 1
+        rcnn = cfg.model.train_cfg.rcnn
+        for stage in rcnn if isinstance(rcnn, list) else [rcnn]:
+            stage.sampler.num = 16
+    model = build(cfg, 'cpu')
+    data = model.data_preprocessor(batch(cfg, *size), training=True)
+    with torch.no_grad():
+        loss, _ = model.parse_losses(model(**data, mode='loss'))
+    assert torch.isfinite(loss)
+    assert loss > 0
+
+
+@pytest.mark.parametrize('name', [name for name in NAMES if 'mask_rcnn' in name])
+def test_images_are_padded(name: str) -> None:
+    cfg = read(name)
+    model = build(cfg, 'meta')
+    model.data_preprocessor.to_empty(device='cpu')
+    for training in (True, False):
+        data = model.data_preprocessor(batch(cfg, 100, 120), training=training)
+        lsj = '1024' in str(cfg.train_pipeline)
+        assert data['inputs'].shape[-2:] == ((1024, 1024) if lsj else (128, 128))
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_parameter_groups(name: str) -> None:
+    """The groups are those on file. To renew a file: print the table that this test compares, and read it."""
+    cfg = read(name)
+    wrapper = build_optim_wrapper(build(cfg, 'meta'), cfg.optim_wrapper)
+    table = [str(row) for row in group_table(wrapper)]
+    # An official form has the parameters and the groups of the form beside it.
+    stem = Path(name).name
+    file = GROUPS / f'{stem}.txt'
+    if not file.exists():
+        file = GROUPS / f'{stem.removesuffix("_official")}.txt'
+    assert table == file.read_text().splitlines()
+
+
+@pytest.mark.parametrize(
+    ('name', 'expected'),
+    [
+        (
+            'vim/upernet_vim_t_ade20k',
+            {
+                # name: learning rate, weight decay
+                'backbone.pos_embed': (2e-4 * 0.92**25, 0.1),
+                'backbone.patch_embed.proj.weight': (2e-4 * 0.92**25, 0.1),
+                'backbone.patch_embed.proj.bias': (2e-4 * 0.92**25, 0.0),
+                'backbone.layers.0.mixer.in_proj.weight': (2e-4, 0.1),
+                'backbone.layers.0.mixer.A_logs': (2e-4, 0.1),
+                'backbone.layers.0.mixer.Ds': (2e-4, 0.0),
+                'backbone.layers.0.mixer.conv1d_weight': (2e-4, 0.1),
+                'backbone.layers.0.mixer.conv1d_bias': (2e-4, 0.0),
+                'backbone.layers.23.mixer.dt_projs_weight': (2e-4, 0.1),
+                'backbone.layers.23.mixer.dt_projs_bias': (2e-4, 0.0),
+                'backbone.layers.23.norm.weight': (2e-4, 0.0),
+                'neck.fpn1.0.weight': (2e-4, 0.1),
+                'neck.fpn1.1.weight': (2e-4, 0.0),
+                'decode_head.conv_seg.weight': (2e-4, 0.1),
+                'decode_head.conv_seg.bias': (2e-4, 0.0),
+            },
+        ),
+        (
+            'vim/cascade_mask_rcnn_vim_s_coco',
+            {
+                'backbone.pos_embed': (1e-4 * 0.837**25, 0.0),
+                'backbone.patch_embed.proj.bias': (1e-4 * 0.837**25, 0.1),
+                'backbone.layers.0.mixer.A_logs': (1e-4 * 0.837**24, 0.1),
+                'backbone.layers.0.mixer.Ds': (1e-4 * 0.837**24, 0.1),
+                'backbone.layers.23.mixer.dt_projs_bias': (1e-4 * 0.837, 0.1),
+                'backbone.layers.23.norm.weight': (1e-4 * 0.837, 0.1),
+                'neck.simfp_2.1.weight': (1e-4, 0.1),
+                'rpn_head.rpn_cls.bias': (1e-4, 0.1),
+            },
+        ),
+        (
+            'vim/mask_rcnn_vim_b_coco',
+            {
+                'backbone.pos_embed': (1e-4 * 0.7**25, 0.0),
+                'backbone.layers.0.mixer.A_logs': (1e-4 * 0.7**24, 0.0),
+                'backbone.layers.0.mixer.in_proj.weight': (1e-4 * 0.7**24, 0.05),
+                'backbone.layers.23.norm.weight': (1e-4 * 0.7, 0.0),
+                'rpn_head.rpn_cls.bias': (1e-4, 0.0),
+            },
+        ),
+    ],
+)
+def test_rates_of_single_parameters(name: str, expected: dict[str, tuple[float, float]]) -> None:
+    """What upstream gives to its parameters, worked out by hand; rates at the end of the warm-up."""
+    cfg = read(name)
+    model = build(cfg, 'meta')
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    settings = {id(p): (group['lr'], group['weight_decay']) for group in wrapper.param_groups for p in group['params']}
+    found = {parameter: settings[id(p)] for parameter, p in model.named_parameters()}
+    assert {key: found[key] for key in expected} == {key: pytest.approx(value) for key, value in expected.items()}
+
+
+def test_metafile_and_readme_name_every_config() -> None:
+    metafile = yaml.safe_load((ROOT / 'configs/vim/metafile.yml').read_text())
+    assert sorted(model['Config'] for model in metafile['Models']) == [f'configs/{name}.py' for name in NAMES]
+    readme = (ROOT / 'configs/vim/README.md').read_text()
+    for model in metafile['Models']:
+        name = Path(model['Config']).stem
+        assert model['Alias'] == name
+        assert f'[{name}]({name}.py)' in readme
+        assert 'Results' not in model, 'a result needs weights that somebody can check'
+    index = yaml.safe_load((ROOT / 'model-index.yml').read_text())
+    assert 'configs/vim/metafile.yml' in index['Import']
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_metafile_states_the_size(name: str) -> None:
+    metafile = yaml.safe_load((ROOT / 'configs/vim/metafile.yml').read_text())
+    entry = next(model for model in metafile['Models'] if model['Config'] == f'configs/{name}.py')
+    cfg = read(name)
+    millions = sum(p.numel() for p in build(cfg, 'meta').parameters()) / 1e6
+    assert entry['Metadata']['Parameters (M)'] == pytest.approx(millions, abs=0.006)
+    assert entry['Metadata']['Batch Size'] == cfg.auto_scale_lr.base_batch_size
