@@ -40,34 +40,41 @@ def assert_same_training(ours: Path, theirs: Path) -> None:
     assert np.array_equal(*losses)
 
 
-def test_twenty_iterations_equal_ten_and_a_kill_and_ten(tmp_path):
-    """Random crops, colours, dropout, drop path, moving average and a validation in between, which draws too.
+@pytest.fixture(scope='module')
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of runs, whole ones and ones that were killed and resumed.
 
-    The uninterrupted run has no workers: neither their number nor a seed left to chance makes a difference.
+    They have random crops, colours, dropout, drop path, a moving average, and validations, which draw numbers as well.
     """
-    whole, cut_2, cut_0 = (str(tmp_path / name) for name in ('whole', 'cut_2', 'cut_0'))
-    seed_of = f'{cut_2}/iter_20.pth'
-    signals = run_toys(
-        {'work_dir': cut_2, 'workers': 2, 'seed': None, 'kill': {'after': 13}},
-        {'work_dir': cut_2, 'workers': 2, 'seed': None, 'resume': True},
-        {'work_dir': whole, 'seed_of': seed_of},
-        {'work_dir': cut_0, 'seed_of': seed_of, 'kill': {'after': 13}},
-        {'work_dir': cut_0, 'seed_of': seed_of, 'resume': True},
+    folder = tmp_path_factory.mktemp('runs')
+    whole, cut_2, cut_0, epochs, cut_epochs = (
+        str(folder / name) for name in ('whole', 'cut_2', 'cut_0', 'epochs', 'cut_epochs')
     )
-    assert signals == [signal.SIGKILL, 0, 0, signal.SIGKILL, 0]
-    assert_same_training(tmp_path / 'cut_0/iter_20.pth', tmp_path / 'whole/iter_20.pth')
-    assert_same_training(tmp_path / 'cut_2/iter_20.pth', tmp_path / 'whole/iter_20.pth')
+    chance = {'seed': None}
+    same = {'seed_of': f'{cut_2}/iter_20.pth'}
+    by_epoch = {'by_epoch': True, 'length': 4}
+    signals = run_toys(
+        {'work_dir': cut_2, 'workers': 2, **chance, 'kill': {'after': 13}},
+        {'work_dir': cut_2, 'workers': 2, **chance, 'resume': True},
+        {'work_dir': whole, **same},
+        {'work_dir': cut_0, **same, 'kill': {'after': 13}},
+        {'work_dir': cut_0, **same, 'resume': True},
+        {'work_dir': epochs, **by_epoch},
+        {'work_dir': cut_epochs, **by_epoch, 'workers': 2, 'kill': {'after': 8}},
+        {'work_dir': cut_epochs, **by_epoch, 'workers': 2, 'resume': True},
+    )
+    assert signals == [signal.SIGKILL, 0, 0, signal.SIGKILL, 0, 0, signal.SIGKILL, 0]
+    return folder
 
 
-def test_epochs_resume_exactly_with_persistent_workers(tmp_path):
-    whole, cut = str(tmp_path / 'whole'), str(tmp_path / 'cut')
-    signals = run_toys(
-        {'work_dir': whole, 'by_epoch': True, 'length': 4},
-        {'work_dir': cut, 'by_epoch': True, 'length': 4, 'workers': 2, 'kill': {'after': 8}},
-        {'work_dir': cut, 'by_epoch': True, 'length': 4, 'workers': 2, 'resume': True},
-    )
-    assert signals == [0, signal.SIGKILL, 0]
-    assert_same_training(tmp_path / 'cut/epoch_4.pth', tmp_path / 'whole/epoch_4.pth')
+@pytest.mark.parametrize('cut', ['cut_0', 'cut_2'])
+def test_twenty_iterations_equal_ten_and_a_kill_and_ten(runs, cut):
+    """The uninterrupted run has no workers: neither their number nor a seed left to chance makes a difference."""
+    assert_same_training(runs / cut / 'iter_20.pth', runs / 'whole/iter_20.pth')
+
+
+def test_epochs_resume_exactly_with_persistent_workers(runs):
+    assert_same_training(runs / 'cut_epochs/epoch_4.pth', runs / 'epochs/epoch_4.pth')
 
 
 def test_seeds_cover_every_generator_and_differ_by_key():

@@ -22,11 +22,10 @@ from mmengine.dataset import BaseDataset
 from mmengine.hooks import Hook
 from mmengine.model import BaseModule
 from mmengine.registry import DATASETS, HOOKS, MODELS
-from mmengine.runner import Runner
 from mmseg.utils import register_all_modules
 from torch import nn
 
-import mmvim  # noqa: F401
+from mmvim.engine.runner import Runner
 
 
 @MODELS.register_module()
