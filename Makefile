@@ -2,18 +2,25 @@
 # make test    every test, after setting up what they need
 # make lint    ruff
 # make ops     compile mmcv's ops, which Mask R-CNN needs
-# make clean   remove the environment and everything that was made here
+# make clean   remove the environment and what was built; data, weights and work_dirs stay
 #
-# Each does its own set-up in .venv. Another Python: make PYTHON=python3.12 demo
+# Each does its own set-up in .venv. Another Python: make demo PYTHON=python3.12
 
 PYTHON ?= python3
 RUN := .venv/bin/python
+DEMO := configs/demo/upernet_vim_t_miniature.py
+DEMO_DIR := work_dirs/upernet_vim_t_miniature
 
 .PHONY: demo test lint ops clean
 
 demo:
 	@$(PYTHON) tools/setup_env.py demo
+	$(RUN) tools/make_miniature.py ade20k --out data/ade_miniature
+	$(RUN) tools/train.py $(DEMO)
+	$(RUN) tools/test.py $(DEMO) $(DEMO_DIR)/iter_200.pth
+	$(RUN) tools/demo_report.py $(DEMO) $(DEMO_DIR)/iter_200.pth
 
+# ARGS are pytest's: make test ARGS='tests/test_ops -x'
 test:
 	@$(PYTHON) tools/setup_env.py test
 	$(RUN) -m pytest $(ARGS)

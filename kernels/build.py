@@ -18,8 +18,10 @@ from pathlib import Path
 
 KERNELS = Path(__file__).resolve().parent
 OLDEST_TORCH = (2, 10)  # the first with the stable interface that one library for all later releases needs
-COMPILE_FLAGS = ['-std=c++20', '-O3', '-fPIC', '-fvisibility=hidden', '-DTORCH_TARGET_VERSION=0x020a000000000000']
-LINK_FLAGS = ['-shared', '-ltorch_cpu', '-lc10']
+# No -march=native and no -ffast-math (kernels/README.md): the instruction set is chosen at run time, NaN stays NaN.
+COMPILE_FLAGS = ['-std=c++20', '-O3', '-fno-math-errno', '-fno-trapping-math', '-ffp-contract=fast', '-fPIC']
+COMPILE_FLAGS += ['-fvisibility=hidden', '-DTORCH_TARGET_VERSION=0x020a000000000000']
+LINK_FLAGS = ['-shared', '-ltorch_cpu', '-Wl,-z,defs']
 
 
 class BuildError(RuntimeError):
@@ -124,16 +126,18 @@ def build_kernels(target: Path) -> None:
     sources = sorted([*KERNELS.glob('cpu/*.cpp'), *KERNELS.glob('binding/*.cpp')])
     if not sources:
         raise BuildError(f'there is no source in {KERNELS}')
-    print(f'mmvim: compiling {len(sources)} C++ files of kernels/', flush=True)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix='mmvim-kernels-') as scratch:
         objects = [Path(scratch) / f'{source.parent.name}_{source.stem}.o' for source in sources]
-        commands = [
-            [*compiler, *COMPILE_FLAGS, f'-I{KERNELS}', f'-I{torch / "include"}', '-c', str(source), '-o', str(out)]
-            for source, out in zip(sources, objects, strict=True)
-        ]
+        include = [f'-I{KERNELS}', f'-I{torch / "include"}']
+
+        def compile_one(source: Path, out: Path) -> None:
+            _run([*compiler, *COMPILE_FLAGS, *include, '-c', str(source), '-o', str(out)])
+            print(f'mmvim: compiled {source.relative_to(KERNELS.parent)}', flush=True)
+
+        print(f'mmvim: compiling {len(sources)} C++ files with {shlex.join(compiler)}', flush=True)
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-            list(pool.map(_run, commands))
+            list(pool.map(compile_one, sources, objects))
         library = target.with_name(f'{target.name}.{os.getpid()}')
         try:
             _run([*compiler, *map(str, objects), f'-L{torch / "lib"}', *LINK_FLAGS, '-o', str(library)])
