@@ -83,6 +83,8 @@ def _scan_groups(u, delta, A, B, C, D, z, delta_bias, delta_softplus) -> tuple[T
     """B, C (B[, 1|G], N, L): every group of channels is a walk of its own. Returns y (B, D, L) in the state dtype."""
     B, C = (x.unsqueeze(1) if x.dim() == 3 else x for x in (B, C))
     groups = max(B.shape[1], C.shape[1])
+    if not {B.shape[1], C.shape[1]} <= {1, groups}:
+        raise ValueError(f'B and C: expected the same number of groups, got {B.shape[1]} and {C.shape[1]}')
 
     def split(x: Tensor) -> Tensor:
         return x.unflatten(1, (groups, -1)).transpose(-1, -2)
