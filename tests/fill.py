@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 
-def _normal(seed: int, shape: Sequence[int]) -> Tensor:
+def normal(seed: int, shape: Sequence[int]) -> Tensor:
+    """Numbers from the standard normal distribution, the same on every machine."""
     return torch.from_numpy(np.random.RandomState(seed).standard_normal(tuple(shape)).astype(np.float32))
 
 
@@ -26,7 +27,7 @@ def fill_tensor(name: str, shape: Sequence[int], dtype: torch.dtype = torch.floa
     leaf = name.rpartition('.')[2]
     if leaf == 'num_batches_tracked':
         return torch.zeros(tuple(shape), dtype=torch.long)
-    noise = _normal(zlib.crc32(name.encode()), shape) if len(shape) else torch.tensor(0.0)
+    noise = normal(zlib.crc32(name.encode()), shape) if len(shape) else torch.tensor(0.0)
     if leaf == 'running_mean':
         values = 0.1 * noise
     elif leaf == 'running_var':
@@ -53,4 +54,4 @@ def filled_state_dict(shapes: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
 
 def image(batch: int, height: int, width: int, seed: int = 0) -> Tensor:
     """A batch of normalised images, (batch, 3, height, width)."""
-    return _normal(seed, (batch, 3, height, width))
+    return normal(seed, (batch, 3, height, width))

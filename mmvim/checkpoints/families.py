@@ -10,12 +10,11 @@ from types import ModuleType
 
 from torch import Tensor
 
-from . import vim
+from . import vim, vmamba
 
-FAMILIES: tuple[ModuleType, ...] = (vim,)
+FAMILIES: tuple[ModuleType, ...] = (vim, vmamba)
 
 _SIGNS = (
-    ('VMamba', r'layers\.\d+\.blocks\.\d+\.(op|self_attention)\.'),
     ('Mamba with one direction', r'layers\.\d+\.mixer\.A_log$'),
     ('Swin Transformer', r'relative_position_bias_table$'),
     ('DeiT or another vision transformer', r'(blocks|layers)\.\d+\.(attn|self_attn|self_attention)\.'),

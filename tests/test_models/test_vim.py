@@ -46,7 +46,7 @@ def test_published_variants(arch, dims, stride, parameters):
         ({'arch': {**SMALL, 'num_heads': 3}}, r"unknown: \['num_heads'\]"),
         ({'out_indices': (0, 4)}, 'numbered 0 to 3'),
         ({'out_indices': -5}, 'numbered 0 to 3'),
-        ({'out_indices': (1, 1)}, 'each block once'),
+        ({'out_indices': (1, 1)}, 'each of them once'),
         ({'out_indices': ()}, 'numbered 0 to 3'),
         ({'out_type': 'avg_featmap'}, "out_type='avg_featmap': expected one of"),
         ({'feature': 'mixer'}, "feature='mixer': expected one of"),

@@ -1,5 +1,6 @@
 """Backbones, one file a family."""
 
 from .vim import Vim
+from .vmamba import VMamba
 
-__all__ = ['Vim']
+__all__ = ['VMamba', 'Vim']

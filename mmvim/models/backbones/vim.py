@@ -20,6 +20,8 @@ from mmvim.models.layers import (
 )
 from mmvim.registry import register_backbone
 
+from .base import Backbone
+
 
 class VimBlock(BaseModule):
     """Norm and mixer, without the residual connection: that is the backbone's, which carries two streams.
@@ -40,7 +42,7 @@ class VimBlock(BaseModule):
 
 
 @register_backbone
-class Vim(BaseModule):
+class Vim(Backbone):
     """Vision Mamba: bidirectional selective scans over a sequence of patches.
 
     A PyTorch implementation of `Vision Mamba: Efficient Visual Representation Learning with Bidirectional State Space
@@ -92,8 +94,8 @@ class Vim(BaseModule):
         **dict.fromkeys(['t+', 'tiny_plus'], {**_tiny, 'patch_stride': 8}),
         **dict.fromkeys(['s+', 'small_plus'], {**_tiny, 'embed_dims': 384, 'patch_stride': 8}),
     }
-    _required: ClassVar[set[str]] = {'embed_dims', 'depth', 'patch_size', 'patch_stride'}
-    _optional: ClassVar[set[str]] = {'d_state', 'd_conv', 'expand', 'dt_rank'}
+    required: ClassVar[set[str]] = {'embed_dims', 'depth', 'patch_size', 'patch_stride'}
+    optional: ClassVar[set[str]] = {'d_state', 'd_conv', 'expand', 'dt_rank'}
 
     def __init__(
         self,
@@ -117,7 +119,7 @@ class Vim(BaseModule):
         arch = self._resolve_arch(arch)
         self.embed_dims = arch['embed_dims']
         self.depth = arch['depth']
-        self.out_indices = self._resolve_out_indices(out_indices)
+        self.out_indices = self._resolve_out_indices(out_indices, self.depth, 'blocks')
         self.out_type = self._one_of('out_type', out_type, ('featmap', 'raw', 'cls_token'))
         self.feature = self._one_of('feature', feature, ('residual', 'branch'))
         self.with_cls_token = out_type == 'cls_token' if with_cls_token is None else with_cls_token
@@ -138,7 +140,7 @@ class Vim(BaseModule):
             self.cls_token = nn.Parameter(nn.init.trunc_normal_(torch.empty(1, 1, self.embed_dims), std=0.02))
             self.cls_token._no_weight_decay = True
 
-        mixer = {key: arch[key] for key in self._optional if key in arch}
+        mixer = {key: arch[key] for key in self.optional if key in arch}
         mixer['average'] = average_directions
         self.layers = nn.ModuleList(VimBlock(self.embed_dims, mixer) for _ in range(self.depth))
         # The branch of block i is dropped with the i-th rate.
@@ -149,34 +151,6 @@ class Vim(BaseModule):
             layer.mixer.out_proj.weight.data.div_(self.depth**0.5)
         self._freeze_stages()
 
-    def _resolve_arch(self, arch: str | dict) -> dict:
-        if isinstance(arch, str):
-            if arch.lower() not in self.arch_zoo:
-                raise ValueError(f'arch {arch!r}: expected one of {", ".join(self.arch_zoo)}, or a dict')
-            return self.arch_zoo[arch.lower()]
-        missing, unknown = self._required - set(arch), set(arch) - self._required - self._optional
-        if missing or unknown:
-            raise ValueError(
-                f'an arch dict needs {", ".join(sorted(self._required))} and may have '
-                f'{", ".join(sorted(self._optional))}; missing: {sorted(missing)}, unknown: {sorted(unknown)}'
-            )
-        return dict(arch)
-
-    def _resolve_out_indices(self, out_indices: int | Sequence[int]) -> tuple[int, ...]:
-        indices = (out_indices,) if isinstance(out_indices, int) else tuple(out_indices)
-        positive = tuple(index + self.depth if index < 0 else index for index in indices)
-        if not positive or not all(0 <= index < self.depth for index in positive):
-            raise ValueError(f'out_indices {out_indices}: the {self.depth} blocks are numbered 0 to {self.depth - 1}')
-        if len(set(positive)) < len(positive) or list(positive) != sorted(positive):
-            raise ValueError(f'out_indices {out_indices}: expected each block once, in rising order')
-        return positive
-
-    @staticmethod
-    def _one_of(name: str, value: str, choices: tuple[str, ...]) -> str:
-        if value not in choices:
-            raise ValueError(f'{name}={value!r}: expected one of {", ".join(map(repr, choices))}')
-        return value
-
     def _check_options(self, rope: bool, rope_residual: bool, frozen_stages: int) -> None:
         if self.out_type == 'cls_token' and not self.with_cls_token:
             raise ValueError("out_type='cls_token' needs with_cls_token=True")
@@ -186,14 +160,6 @@ class Vim(BaseModule):
             raise ValueError('rope_residual=True needs rope=True')
         if not -1 <= frozen_stages <= self.depth:
             raise ValueError(f'frozen_stages={frozen_stages}: expected -1 to {self.depth}')
-
-    def init_weights(self) -> None:
-        """Initialise as mmengine does; a ``Pretrained`` file is read without running code and must fit."""
-        if self.init_cfg and self.init_cfg['type'] == 'Pretrained':
-            load_backbone(self, self.init_cfg['checkpoint'], prefix=self.init_cfg.get('prefix'))
-            self._is_init = True
-        else:
-            super().init_weights()
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """
