@@ -1,0 +1,1 @@
+"""Looking at models: how well, how fast, how large."""

@@ -1,0 +1,125 @@
+"""How much a trained segmentation model has learned: against itself untrained, and against single pixels."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from copy import deepcopy
+from pathlib import Path
+
+import mmcv
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from mmengine.config import Config
+from mmengine.registry import DATASETS, METRICS, DefaultScope
+
+from mmvim.datasets.pixel_baseline import PixelClassifier
+from mmvim.engine.runner import Runner
+
+
+def report(config: str | Path, checkpoint: str | Path, out: str | Path, pictures: int = 4) -> tuple[dict, list[Path]]:
+    """Measure mIoU on the test images of a segmentation config, by the metric that the config names.
+
+    Three times: of the model with fresh weights, of a :class:`PixelClassifier` fitted to the training images, and of
+    the model with the weights of ``checkpoint``.
+
+    Args:
+        config: config file of a segmentation model.
+        checkpoint: weights of that model.
+        out: folder for ``report.json`` and the pictures.
+        pictures: number of test images to draw beside truth and prediction.
+
+    Returns:
+        The three values in percent, ``{'untrained': ..., 'per_pixel': ..., 'trained': ...}``, and all files written.
+    """
+    out = Path(out)
+    cfg = Config.fromfile(config)
+    cfg.merge_from_dict({'work_dir': str(out), 'log_level': 'ERROR', 'load_from': None, 'resume': False})
+    runner = Runner.from_cfg(cfg)
+    miou = {'untrained': runner.test()['mIoU'], 'per_pixel': per_pixel_miou(cfg)}
+    runner.load_checkpoint(str(checkpoint))
+    miou['trained'] = runner.test()['mIoU']
+    miou = {name: float(value) for name, value in miou.items()}
+    files = draw_predictions(runner, out, pictures)
+    summary = out / 'report.json'
+    draft = summary.with_suffix('.json.part')
+    draft.write_text(json.dumps(miou, indent=2) + '\n')
+    os.replace(draft, summary)
+    return miou, [summary, *files]
+
+
+def per_pixel_miou(cfg: Config) -> float:
+    """mIoU in percent of a classifier on colour and position, by the metric that the config names for its tests."""
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        metric = METRICS.build(deepcopy(cfg.test_evaluator))
+        train, test = (_raw_dataset(cfg[f'{stage}_dataloader'].dataset) for stage in ('train', 'test'))
+    metric.dataset_meta = test.metainfo
+    model = PixelClassifier(len(test.metainfo['classes'])).fit(_images_and_labels(train))
+    for image, labels in _images_and_labels(test):
+        sample = {'pred_sem_seg': model.predict(image), 'gt_sem_seg': labels}
+        metric.process({}, [{key: {'data': torch.from_numpy(value)} for key, value in sample.items()}])
+    return metric.evaluate(len(test))['mIoU']
+
+
+def _raw_dataset(cfg: dict):
+    """A data set that gives whole images and labels as they are on disk."""
+    return DATASETS.build({**deepcopy(cfg), 'pipeline': [{'type': 'LoadImageFromFile'}, {'type': 'LoadAnnotations'}]})
+
+
+def _images_and_labels(dataset) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    for index in range(len(dataset)):
+        sample = dataset[index]
+        yield sample['img'], sample['gt_seg_map'].astype(np.int64)
+
+
+def draw_predictions(runner: Runner, out: Path, count: int) -> list[Path]:
+    """Draw the first test images, each with truth and prediction beside it and a legend, into ``out``; the paths."""
+    dataset = runner.test_dataloader.dataset
+    colours = dict(zip(dataset.metainfo['classes'], dataset.metainfo['palette'], strict=True))
+    runner.model.eval()
+    paths = []
+    for index in range(min(count, len(dataset))):
+        sample = dataset[index]
+        with torch.no_grad():
+            (result,) = runner.model.test_step({'inputs': [sample['inputs']], 'data_samples': [sample['data_samples']]})
+        maps = {
+            'truth': result.gt_sem_seg.data.squeeze().cpu().numpy(),
+            'prediction': result.pred_sem_seg.data.squeeze().cpu().numpy(),
+        }
+        figure = compare(mmcv.imread(result.img_path, channel_order='rgb'), maps, colours)
+        paths.append(out / f'{Path(result.img_path).stem}.png')
+        figure.savefig(paths[-1])
+    return paths
+
+
+def compare(
+    image: np.ndarray, maps: dict[str, np.ndarray], colours: dict[str, tuple[int, int, int]], height: float = 4.0
+) -> Figure:
+    """Draw an image and label maps side by side.
+
+    Args:
+        image: (H, W, 3) uint8, RGB.
+        maps: title -> (H, W) indices into ``colours``; other values are left white.
+        colours: class name -> RGB. Only classes that a map holds are in the legend.
+        height: height of a panel in inches.
+    """
+    table = np.full((256, 3), 255, dtype=np.uint8)
+    table[: len(colours)] = list(colours.values())
+    panels = {'image': image, **{title: table[labels] for title, labels in maps.items()}}
+    width = len(panels) * height * image.shape[1] / image.shape[0]
+    figure = Figure(figsize=(width, height + 0.8), layout='constrained')
+    for axis, (title, panel) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
+        axis.imshow(panel, interpolation='nearest')
+        axis.set_title(title)
+        axis.set_axis_off()
+    present = set(np.unique(list(maps.values())))
+    patches = [
+        Patch(color=np.divide(colour, 255), label=name.strip())
+        for index, (name, colour) in enumerate(colours.items())
+        if index in present
+    ]
+    figure.legend(handles=patches, loc='outside lower center', ncols=6, frameon=False)
+    return figure
