@@ -5,6 +5,8 @@ from typing import ClassVar
 
 from mmengine.model import BaseModule
 
+from mmvim.checkpoints import load_backbone
+
 
 class Backbone(BaseModule):
     """A module with named variants, whose outputs are chosen by number and whose weights may come from a file.
@@ -24,8 +26,6 @@ class Backbone(BaseModule):
     def init_weights(self) -> None:
         """Initialise as mmengine does; a ``Pretrained`` file is read without running code and must fit."""
         if self.init_cfg and self.init_cfg['type'] == 'Pretrained':
-            from mmvim.checkpoints import load_backbone
-
             source, prefix = self.init_cfg['checkpoint'], self.init_cfg.get('prefix')
             load_backbone(self, source, prefix=prefix, expected_missing=self.expected_missing)
             self._is_init = True

@@ -8,7 +8,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mmvim.checkpoints import load_backbone, resize_pos_embed
+from mmvim.checkpoints import resize_pos_embed
 from mmvim.models.layers import (
     BidirectionalMixer,
     DropPath,
