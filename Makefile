@@ -17,8 +17,8 @@ demo:
 	@$(PYTHON) tools/setup_env.py demo
 	$(RUN) tools/make_miniature.py ade20k --out data/ade_miniature
 	$(RUN) tools/train.py $(DEMO)
-	$(RUN) tools/test.py $(DEMO) $(DEMO_DIR)/iter_200.pth
-	$(RUN) tools/demo_report.py $(DEMO) $(DEMO_DIR)/iter_200.pth
+	$(RUN) tools/test.py $(DEMO) "$$(cat $(DEMO_DIR)/last_checkpoint)"
+	$(RUN) tools/demo_report.py $(DEMO) "$$(cat $(DEMO_DIR)/last_checkpoint)"
 
 # ARGS are pytest's: make test ARGS='tests/test_ops -x'
 test:
