@@ -1,0 +1,106 @@
+"""Unmodified research code runs on mmvim's operators where its own packages are absent."""
+
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from test_ops.cases import relative_error
+
+from mmvim import shim
+from mmvim.ops import selective_scan_fn
+
+SCRIPT = Path(__file__).with_name('research_script.py')
+
+
+def python(*args: str, cwd: Path, path: Path | None = None) -> subprocess.CompletedProcess:
+    folders = [str(Path(__file__).parents[2]), *([str(path)] if path else [])]
+    env = {**os.environ, 'PYTHONPATH': os.pathsep.join(folders), 'CUDA_VISIBLE_DEVICES': ''}
+    return subprocess.run([sys.executable, *args], capture_output=True, text=True, cwd=cwd, env=env)
+
+
+def test_research_script(tmp_path):
+    answer = python('-m', 'mmvim.shim', str(SCRIPT), '--out', 'results.pt', cwd=tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    saved = torch.load(tmp_path / 'results.pt')
+    assert saved['path'] == str(SCRIPT.parent)
+    results = saved['results']
+    assert results.pop('half') == torch.float32
+    plain = results.pop('plain')
+    assert len(plain) == 2 + 6
+    assert results.keys() == {'oflex', 'core', 'mamba'}
+    for name, values in results.items():
+        assert max(map(relative_error, values, plain)) < 1e-5, name
+    assert answer.stdout.splitlines() == [
+        'mmvim.shim does not cover mamba_inner_fn: build the model with use_fast_path=False',
+        'mmvim.shim does not cover causal_conv1d_update: run whole sequences through causal_conv1d_fn',
+    ]
+    lines = [line for line in answer.stderr.splitlines() if 'mmvim' in line]
+    names = 'mamba_ssm, selective_scan_cuda, selective_scan_cuda_core, selective_scan_cuda_oflex, causal_conv1d'
+    assert lines == [f'mmvim.shim: {names}: computed by mmvim.ops']
+
+
+def test_installed_packages_win(tmp_path):
+    """One package is installed whole, another without its compiled part."""
+    (tmp_path / 'causal_conv1d.py').write_text('causal_conv1d_fn = "installed"')
+    (tmp_path / 'mamba_ssm').mkdir()
+    (tmp_path / 'mamba_ssm' / '__init__.py').write_text('import selective_scan_cuda\nfwd = selective_scan_cuda.fwd')
+    script = tmp_path / 'script.py'
+    script.write_text(
+        'import mmvim.shim; mmvim.shim.install()\n'
+        'import causal_conv1d, mamba_ssm\n'
+        'print(causal_conv1d.causal_conv1d_fn, mamba_ssm.__file__, mamba_ssm.fwd.__module__)\n'
+        'for name in ("mamba_ssm.ops", "causal_conv1d.causal_conv1d_interface", "selective_scan_cuda.x"):\n'
+        '    try: __import__(name)\n'
+        '    except ModuleNotFoundError as error: print(error)\n'
+    )
+    answer = python('-m', 'mmvim.shim', str(script), cwd=tmp_path, path=tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    installed, *missing = answer.stdout.splitlines()
+    assert installed == f'installed {tmp_path / "mamba_ssm" / "__init__.py"} mmvim.shim'
+    assert len(missing) == 3
+    assert all(line.startswith('No module named') for line in missing)
+    served = 'selective_scan_cuda, selective_scan_cuda_core, selective_scan_cuda_oflex'
+    assert answer.stderr.count('mmvim.shim') == 1  # it was installed twice, and speaks once
+    assert f'mmvim.shim: {served}: computed' in answer.stderr
+
+
+@pytest.mark.parametrize('args', [[], ['absent.py', '--x']])
+def test_wrong_use(args, monkeypatch):
+    monkeypatch.setattr(sys, 'argv', ['shim.py', *args])
+    usage = f'no such script: {" ".join(args[:1])}\nusage: python -m mmvim.shim SCRIPT ARGS...'
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_path(shim.__file__, run_name='__main__')
+    assert stopped.value.code == usage
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16], ids=str)
+def test_mamba_kernel_with_gate(dtype):
+    """What mamba-ssm's own Python code needs: the last state inside x, the gate's gradient, the result once more."""
+    torch.manual_seed(0)
+    fwd, bwd = shim.MODULES['selective_scan_cuda'].values()
+    u, delta, z = (torch.randn(2, 6, 40).to(dtype) for _ in range(3))
+    B, C = (torch.randn(2, 2, 3, 40).to(dtype) for _ in range(2))
+    A, bias = -torch.rand(6, 3), torch.randn(6)
+    out, x, out_z = fwd(u, delta, A, B, C, None, z, bias, True)
+    ungated, state = selective_scan_fn(u, delta, A, B, C, None, None, bias, True, True)
+    assert torch.equal(out, ungated)
+    torch.testing.assert_close(x[:, :, -1, 1::2], state)
+
+    leaves = [t.clone().requires_grad_() for t in (u, delta, A, B, C, z, bias)]
+    gated = selective_scan_fn(*leaves[:5], None, leaves[5], leaves[6], True)
+    torch.testing.assert_close(out_z, gated.detach())
+    dout = torch.randn_like(u)
+    gated.backward(dout)
+    dz = torch.empty_like(z)
+    du, ddelta, dA, dB, dC, dD, dbias, dz_, out_z_ = bwd(u, delta, A, B, C, None, z, bias, dout, x, out, dz, True, True)
+    assert dD is None
+    assert dz_ is dz
+    torch.testing.assert_close(out_z_, out_z)
+    got = (du, ddelta, dA, dB, dC, dz, dbias)
+    assert all(torch.equal(gradient, leaf.grad) for gradient, leaf in zip(got, leaves, strict=True))
+    without_gate = bwd(u, delta, A, B, C, None, None, bias, dout, x, None, None, True, False)
+    assert len(without_gate) == 7
