@@ -149,6 +149,26 @@ def test_installed_loader_reads(tmp_path: Path) -> None:
         assert torch.equal(PATHS[way](path)['state_dict']['weight'], torch.ones(1))
 
 
+@pytest.mark.usefixtures('installed')
+def test_installed_loader_knows_the_weights_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'weights').mkdir()
+    torch.save({'a': torch.ones(1)}, 'weights/a.pth')
+    assert torch.equal(CheckpointLoader.load_checkpoint('a.pth')['a'], torch.ones(1))
+    with pytest.raises(FileNotFoundError, match='download it from'):
+        CheckpointLoader.load_checkpoint('weights/vim_s_midclstok_80p5acc.pth')
+
+
+@pytest.mark.usefixtures('installed')
+def test_installed_loader_takes_addresses_and_zoos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'weights').mkdir()
+    torch.save({'a': torch.ones(1)}, 'weights/a.pth')
+    monkeypatch.setattr(checkpoint, 'get_external_models', lambda: {'zoo_name': 'https://example.org/a.pth'})
+    for source in ('https://example.org/a.pth', 'openmmlab://zoo_name'):
+        assert torch.equal(CheckpointLoader.load_checkpoint(source)['a'], torch.ones(1))
+
+
 # ---------------------------------------------------------------------------- opcodes that no pickler would write
 def text(value: str) -> bytes:
     return b'X' + struct.pack('<I', len(value)) + value.encode()
