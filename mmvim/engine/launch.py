@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import find_latest_checkpoint
 
@@ -34,6 +35,15 @@ PACKAGE = __name__.partition('.')[0]
 REPOSITORY = Path(__file__).resolve().parents[2]
 # What draws a miniature data set by the type of the data set: the kind, and the folder that it makes inside `--out`.
 MINIATURES = {'ADE20KDataset': ('ade20k', 'ADEChallengeData2016'), 'CocoDataset': ('coco', '')}
+# What mmengine's runner reads from a config besides its arguments.
+RUNNER_KEYS = {
+    'compile',
+    'efficient_conv_bn_eval',
+    'find_unused_parameters',
+    'model_wrapper_cfg',
+    'runner_type',
+    'sync_bn',
+}
 # As in mmdet's own test script, for configs that bring no `tta_model`.
 DET_TTA_MODEL = {
     'type': 'DetTTAModel',
@@ -72,7 +82,7 @@ def train(argv: Sequence[str] | None = None) -> None:
     if args.amp:
         enable_amp(cfg)
     if args.auto_scale_lr:
-        if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+        if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
             raise ValueError(
                 f'--auto-scale-lr needs the batch size that the rates of {args.config} were made for: '
                 'set auto_scale_lr=dict(base_batch_size=...) there.'
@@ -149,12 +159,14 @@ def test(argv: Sequence[str] | None = None) -> None:
     cfg.resume = False
     if args.out is not None:
         dump_predictions(cfg, args.out)
-    if args.show_dir is not None:
-        save_pictures(cfg, args.show_dir)
+    pictures = save_pictures(cfg, args.show_dir) if args.show_dir is not None else None
     if args.tta:
         use_tta(cfg)
     adapt_to_cpu(cfg, args.launcher)
     build_runner(cfg).test()
+    for what, where in (('predictions', args.out), ('pictures', pictures)):
+        if where is not None:
+            print_log(f'{what}: {where}', logger='current')
 
 
 def _test_parser() -> argparse.ArgumentParser:
@@ -195,8 +207,15 @@ def dump_predictions(cfg: Config, out: str) -> None:
     cfg.test_evaluator = [*_as_list(cfg.test_evaluator), dump]
 
 
-def save_pictures(cfg: Config, folder: str) -> None:
-    """Add to the config that every test image is drawn into a folder."""
+def save_pictures(cfg: Config, folder: str) -> str:
+    """Add to the config that every test image is drawn into a folder.
+
+    Returns:
+        Where exactly the pictures will be, which differs between mmdet and mmseg.
+
+    Raises:
+        ValueError: If the config lacks the hook that draws.
+    """
     hook = cfg.get('default_hooks', {}).get('visualization')
     if hook is None:
         raise ValueError(
@@ -207,8 +226,9 @@ def save_pictures(cfg: Config, folder: str) -> None:
     if cfg.get('default_scope') == 'mmdet':
         # mmdet would put a relative folder below the log of this run.
         hook.test_out_dir = os.path.abspath(folder)
-    else:
-        cfg.visualizer.save_dir = folder
+        return folder
+    cfg.visualizer.save_dir = folder
+    return os.path.join(folder, 'vis_data', 'vis_image')
 
 
 def use_tta(cfg: Config) -> None:
@@ -222,7 +242,7 @@ def use_tta(cfg: Config) -> None:
     if cfg.get('default_scope') == 'mmdet':
         cfg.setdefault('tta_model', DET_TTA_MODEL)
         cfg.setdefault('tta_pipeline', _default_det_tta_pipeline(cfg))
-    missing = [key for key in ('tta_model', 'tta_pipeline') if key not in cfg]
+    missing = [key for key in ('tta_model', 'tta_pipeline') if cfg.get(key) is None]
     if missing:
         raise ValueError(f'--tta needs {" and ".join(missing)} in the config, see configs/_base_/ for examples.')
     for dataset in _datasets(cfg.test_dataloader.dataset):
@@ -270,6 +290,8 @@ def load_config(args: argparse.Namespace) -> Config:
         ValueError: If an option names an entry that does not exist.
     """
     path = Path(args.config)
+    if path.is_dir():
+        raise FileNotFoundError(f'{path} is a folder; give the config in it that is meant.')
     if not path.is_file():
         raise FileNotFoundError(f'There is no config {path}{_nearest_configs(path)}.')
     cfg = Config.fromfile(path)
@@ -302,7 +324,7 @@ def check_options(cfg: Config, options: dict[str, Any]) -> None:
     Raises:
         ValueError: With the entry that was probably meant.
     """
-    runner_keys = set(signature(Runner.__init__).parameters) | {'runner_type'}
+    runner_keys = set(signature(Runner.__init__).parameters) | RUNNER_KEYS
     for key in options:
         parts = key.split('.')
         node: Any = cfg._cfg_dict
