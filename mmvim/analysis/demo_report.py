@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator
 from copy import deepcopy
@@ -121,5 +122,8 @@ def compare(
         for index, (name, colour) in enumerate(colours.items())
         if index in present
     ]
-    figure.legend(handles=patches, loc='outside lower center', ncols=6, frameon=False)
+    if any((labels >= len(colours)).any() for labels in maps.values()):
+        patches.append(Patch(facecolor='white', edgecolor='grey', label='no label'))
+    rows = math.ceil(len(patches) / 9)
+    figure.legend(handles=patches, loc='outside lower center', ncols=math.ceil(len(patches) / rows), frameon=False)
     return figure

@@ -362,11 +362,10 @@ def render_scene(rng: Rng, height: int, width: int) -> Scene:
     _check_size(height, width)
     canvas = _Canvas(rng, height, width)
     horizon = _paint_background(canvas)
-    if rng.random() < 0.3:  # something that ADE20K has no name for
-        x, y, r = rng.uniform(0, width), rng.uniform(0, height), rng.uniform(0.05, 0.12) * height
-        canvas.paint(
-            'other', _fill(Silhouette(1, (0, 0), (_disc(0.5, 0.5, 0.5, 0.5),)), (x, y, r, r), False, 0, height, width)
-        )
+    if rng.random() < 0.5:  # something that ADE20K has no name for
+        disc = np.zeros((height, width), dtype=np.uint8)
+        middle, radius = (int(rng.integers(width)), int(rng.integers(height))), rng.uniform(0.06, 0.14) * height
+        canvas.paint('other', cv2.circle(disc, middle, round(radius), 1, cv2.FILLED).astype(bool))
     feet = np.sort(rng.uniform(horizon + 0.1 * height, 1.05 * height, int(rng.integers(2, 6))))
     if rng.random() < 0.25:
         canvas.place('person', _crowd(rng, height, width, feet[0]), crowd=True)

@@ -96,6 +96,6 @@ def test_compare_names_the_classes_that_are_seen():
     figure = compare(np.zeros((2, 2, 3), dtype=np.uint8), maps, colours)
     assert [axis.get_title() for axis in figure.axes] == ['image', 'truth', 'prediction']
     (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == ['sky', 'dog']
+    assert [text.get_text() for text in legend.get_texts()] == ['sky', 'dog', 'no label']
     shown = figure.axes[1].get_images()[0].get_array()
     assert shown.tolist() == [[[0, 0, 255], [0, 0, 255]], [[255, 0, 0], [255, 255, 255]]]

@@ -76,7 +76,7 @@ def test_pixel_classifier_learns_colour_and_position():
     labels = (images[..., 0] >= 128).astype(np.uint8)
     labels[:, 20:] += 2  # the lower half has classes of its own
     labels[:, :, :3] = 255
-    model = PixelClassifier(4).fit(zip(images[:5], labels[:5], strict=True))
+    model = PixelClassifier(4, colour_bins=4, position_bins=4).fit(zip(images[:5], labels[:5], strict=True))
     predicted, known = model.predict(images[5]), labels[5] != 255
     assert (predicted == labels[5])[known].mean() > 0.99
 
