@@ -205,7 +205,7 @@ def _fit_backbone(
         problems += [f'{len(missing)} missing in the file: {shorten(missing)}'] if missing else []
         problems += [f'{len(unknown)} unknown to the model: {shorten(unknown)}'] if unknown else []
         raise RuntimeError(f'{titles}; {"; ".join(problems)}')
-    report.new.update(dict.fromkeys(new, 'expected'))
+    report.new.update(dict.fromkeys(new, 'not in the file, as expected'))
     report.matched = len(found)
     report.total = len(found)
 

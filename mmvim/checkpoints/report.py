@@ -34,20 +34,20 @@ class Report:
         if self.left_out:
             parts.append(f'left out: {by_reason(self.left_out)}')
         if self.new:
-            parts.append(f'not in the file and initialised anew: {by_reason(self.new)}')
+            parts.append(f'initialised anew: {by_reason(self.new, shown=len(self.new))}')
         return '; '.join(parts)
 
 
-def by_reason(reasons: dict[str, str]) -> str:
-    """{name: reason} as 'a, b (reason), c (other reason)'."""
+def by_reason(reasons: dict[str, str], shown: int = _SHOWN) -> str:
+    """{name: reason} as 'a, b (reason), c (other reason)', with at most ``shown`` names for each reason."""
     names = defaultdict(list)
     for name, reason in reasons.items():
         names[reason].append(name)
-    return ', '.join(f'{shorten(group)} ({reason})' for reason, group in names.items())
+    return ', '.join(f'{shorten(group, shown)} ({reason})' for reason, group in names.items())
 
 
-def shorten(names: Iterable[str]) -> str:
+def shorten(names: Iterable[str], shown: int = _SHOWN) -> str:
     """The first few names, and how many more there are."""
     names = list(names)
-    more = f' and {len(names) - _SHOWN} more' if len(names) > _SHOWN else ''
-    return ', '.join(names[:_SHOWN]) + more
+    more = f' and {len(names) - shown} more' if len(names) > shown else ''
+    return ', '.join(names[:shown]) + more
