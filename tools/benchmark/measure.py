@@ -77,7 +77,7 @@ def machine() -> dict[str, str]:
 
 
 def write_tables(folder: Path, name: str, title: str, about: dict[str, str], rows: list[dict[str, Any]]) -> None:
-    """Write ``rows`` as ``folder/name.md`` and ``folder/name.json`` and print them; keys of the first row are columns."""
+    """Print ``rows``, whose keys are the columns, and write them as ``folder/name.md`` and ``folder/name.json``."""
     folder.mkdir(parents=True, exist_ok=True)
     columns = list(rows[0])
     lines = [f'# {title}', '', *(f'- {key}: {value}' for key, value in about.items()), '']
