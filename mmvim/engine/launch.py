@@ -309,8 +309,10 @@ def load_config(args: argparse.Namespace) -> Config:
 
 
 def _nearest_configs(path: Path) -> str:
-    roots = [root for root in (REPOSITORY / 'configs', REPOSITORY / PACKAGE / '.mim' / 'configs') if root.is_dir()]
-    known = {file.stem: file for root in roots[:1] for file in root.rglob('*.py') if '_base_' not in file.parts}
+    root = REPOSITORY / 'configs'
+    if not root.is_dir():  # installed from a wheel
+        root = REPOSITORY / PACKAGE / '.mim' / 'configs'
+    known = {file.stem: file for file in root.rglob('*.py') if '_base_' not in file.parts}
     nearest = difflib.get_close_matches(path.stem, known, n=3, cutoff=0.5)
     return f'; nearest: {", ".join(os.path.relpath(known[name]) for name in nearest)}' if nearest else ''
 
@@ -356,7 +358,7 @@ def check_packages(cfg: Config) -> None:
         raise ModuleNotFoundError(
             f'This config needs {scope}, which is not installed; in the folder of mmvim: pip install ".[{extra}]"'
         )
-    if scope == 'mmdet' and find_spec('mmcv._ext') is None:
+    if scope == 'mmdet' and (find_spec('mmcv') is None or find_spec('mmcv._ext') is None):
         raise ModuleNotFoundError(
             'Detection needs the compiled ops of mmcv (NMS, RoIAlign), which this mmcv was installed without; '
             'compile them once with `make ops` or `pip install --no-build-isolation --no-cache-dir --no-deps '
@@ -377,7 +379,7 @@ def check_launcher(cfg: Config) -> None:
 
 
 def check_data(cfg: Config, *stages: str) -> None:
-    """See that the files of the data sets are where the config expects them.
+    """See that the files of the data sets and their evaluators are where the config expects them.
 
     Args:
         cfg: Config of the run.
@@ -395,6 +397,12 @@ def check_data(cfg: Config, *stages: str) -> None:
                 raise FileNotFoundError(
                     f'The data set of {stage}_dataloader is not in its place: {root or "this folder"} has no '
                     f'{" and no ".join(missing)}; put or link it there, or change data_root{_miniature_hint(dataset)}'
+                )
+        for evaluator in _as_list(cfg.get(f'{stage}_evaluator')):
+            path = evaluator.get('ann_file')
+            if path and _is_missing(path):
+                raise FileNotFoundError(
+                    f'{stage}_evaluator.ann_file: there is no {path}; it does not follow data_root.'
                 )
 
 

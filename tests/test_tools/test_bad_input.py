@@ -32,6 +32,7 @@ def nothing_is_built(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(launch, 'build_runner', fail)
     monkeypatch.setattr(launch, 'adapt_to_cpu', lambda *_: None)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('LOCAL_RANK', '0')  # or the tools would set it, for all tests to come
 
 
 @pytest.fixture(scope='module')
@@ -127,6 +128,13 @@ def test_part_of_the_data_is_missing(data: Path, tmp_path: Path) -> None:
     text = sentence(launch.train, UPERNET, *SCRATCH)
     assert 'The data set of val_dataloader' in text
     assert 'has no annotations/validation;' in text
+
+
+def test_evaluator_that_was_left_behind(data: Path, tmp_path: Path) -> None:
+    (tmp_path / 'mine').symlink_to(data)
+    options = [f'{stage}_dataloader.dataset.data_root=mine/coco' for stage in ('train', 'val')]
+    text = sentence(launch.train, MASK_RCNN, '--cfg-options', *options)
+    assert 'val_evaluator.ann_file: there is no data/coco/annotations/instances_val2017.json' in text
 
 
 def test_no_miniature_is_offered_for_a_place_of_ones_own() -> None:
