@@ -265,13 +265,13 @@ std::tuple<Tensor, Tensor, Tensor> walk_conv_backward(Tensor grad, Tensor x, Ten
   return {x.scalar_type() == state ? dx : torch::stable::to(dx, x.scalar_type()), dweight, dbias};
 }
 
-std::string cpu_isa() { return mmvim::kernels().name; }
+std::string cpu_capability() { return mmvim::kernels().name; }
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_FRAGMENT(mmvim, m) { m.def("cpu_isa() -> str"); }
+STABLE_TORCH_LIBRARY_FRAGMENT(mmvim, m) { m.def("cpu_capability() -> str"); }
 
-STABLE_TORCH_LIBRARY_IMPL(mmvim, CompositeExplicitAutograd, m) { m.impl("cpu_isa", TORCH_BOX(&cpu_isa)); }
+STABLE_TORCH_LIBRARY_IMPL(mmvim, CompositeExplicitAutograd, m) { m.impl("cpu_capability", TORCH_BOX(&cpu_capability)); }
 
 STABLE_TORCH_LIBRARY_IMPL(mmvim, CPU, m) {
   m.impl("scan", TORCH_BOX(&scan));

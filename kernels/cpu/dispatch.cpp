@@ -20,7 +20,8 @@ extern const Kernels table;
 }
 #endif
 
-static const Kernels& choose() {
+// Asked anew at every call, which costs nothing next to a scan and lets one process try all of them.
+const Kernels& kernels() {
 #ifdef MMVIM_MULTI_ISA
   const char* asked = std::getenv("MMVIM_CPU_ISA");
   const bool base_only = asked && !std::strcmp(asked, "base");
@@ -33,11 +34,6 @@ static const Kernels& choose() {
   }
 #endif
   return base::table;
-}
-
-const Kernels& kernels() {
-  static const Kernels& chosen = choose();
-  return chosen;
 }
 
 bool poison() {

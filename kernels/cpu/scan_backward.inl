@@ -12,17 +12,18 @@ constexpr int kStatesBackward = 4;
 
 // Recomputes the states of one tile. decay, before: [step][state][lane]; y as in `recur`.
 template <class T, int NS, bool First>
-static void recompute(const T* delta, const T* u, const T* a2, const T* skip, const T* b, const T* c, int stride,
-                      int count, const T* h, T* decays, T* states, T* y) {
+static void recompute(const T* delta, const T* u, const T* a2, const T* bound, const T* skip, const T* b, const T* c,
+                      int stride, int count, const T* h, T* decays, T* states, T* y, const Ahead& ahead, int block) {
   constexpr int V = kLanes<T>;
   Vec<T> state[NS];
   for (int n = 0; n < NS; ++n) state[n] = load<T>(h + n * V);
-  const Vec<T> huge = splat(static_cast<T>(kHuge));
+  const Vec<T> most = load<T>(bound);
   for (int n = 0; n < NS; ++n) store<T>(states + n * V, state[n]);
   for (int i = 0; i < count; ++i) {
     const Vec<T> d = load<T>(delta + i * V), x = load<T>(u + i * V), dx = d * x;
-    const Vec<T> bounded = at_least(at_most(d, huge), -huge);
+    const Vec<T> bounded = at_least(at_most(d, most), -most);
     Vec<T> out = First ? load<T>(skip) * x : load<T>(y + i * V);
+    if (First) ahead.ask(i, block);
 #pragma GCC unroll 16
     for (int n = 0; n < NS; ++n) {
       const Vec<T> decay = exp2_product(bounded, load<T>(a2 + n * V));
@@ -88,9 +89,9 @@ class BackwardWorker {
         s1(tile()),
         s2(tile()),
         scratch(tile()),
-        b(kTile * p.states),
-        c(kTile * p.states),
-        low(kTile * larger(p.rank, 1)),
+        b(kTile * p.states + V),
+        c(kTile * p.states + V),
+        low(kTile * p.rank + V),
         h(lanes() * p.states),
         carry(lanes() * p.states),
         da(lanes() * p.states),
@@ -101,7 +102,7 @@ class BackwardWorker {
         states((kTile + 1) * kStatesBackward * V),
         db(kTile * kStatesBackward * V),
         dc(kTile * kStatesBackward * V),
-        sums(kTile * larger(kStatesBackward, p.rank)) {}
+        sums(kTile * kStatesBackward) {}
 
   void run(int64_t batch, int64_t group_index) {
     b_ = batch, group_ = group_index, g_ = grouping.group<T>(group_index);
@@ -115,8 +116,8 @@ class BackwardWorker {
 
   int64_t tile() const { return grouping.tile<T>(); }
   int64_t lanes() const { return tile() / kTile; }
-  int64_t u_rows() const { return p.u_step ? p.walks.steps : p.walks.tokens; }
-  int64_t param_rows() const { return p.param_step ? p.walks.steps : p.walks.tokens; }
+  int64_t u_row_count() const { return p.u_step ? p.walks.steps : p.walks.tokens; }
+  int64_t param_row_count() const { return p.param_step ? p.walks.steps : p.walks.tokens; }
 
   // A gradient (batch, walk or 1, rows, channels) at this unit's first channel.
   T* at(void* gradient, bool shared, int64_t rows, int64_t k) const {
@@ -126,22 +127,22 @@ class BackwardWorker {
   // A partial sum (group, batch, walk or 1, rows, n).
   T* part(T* partial, bool shared, int64_t k, int64_t n) const {
     const int64_t walks = shared ? 1 : p.walks.count;
-    return partial + ((group_ * p.batch + b_) * walks + (shared ? 0 : k)) * param_rows() * n;
+    return partial + ((group_ * p.batch + b_) * walks + (shared ? 0 : k)) * param_row_count() * n;
   }
 
   // Tokens that no walk of a table visits get no gradient from any tile.
   void zero_gradients() {
     const int64_t walks = p.walks.count;
     for (int64_t k = 0; k < (p.u_shared ? 1 : walks); ++k)
-      zero_rows(at(p.du, p.u_shared, u_rows(), k), p.channels, u_rows(), g_.width);
+      zero_rows(at(p.du, p.u_shared, u_row_count(), k), p.channels, u_row_count(), g_.width);
     if (!p.rank)
       for (int64_t k = 0; k < (p.delta_shared ? 1 : walks); ++k)
-        zero_rows(at(p.ddelta, p.delta_shared, param_rows(), k), p.channels, param_rows(), g_.width);
+        zero_rows(at(p.ddelta, p.delta_shared, param_row_count(), k), p.channels, param_row_count(), g_.width);
     if (p.dz) zero_rows(at(p.dz, true, p.walks.tokens, 0), p.channels, p.walks.tokens, g_.width);
     for (int64_t k = 0; k < walks; ++k) {
-      if (!p.b_shared || !k) fill_zero(part(partials.b, p.b_shared, k, p.states), param_rows() * p.states);
-      if (!p.c_shared || !k) fill_zero(part(partials.c, p.c_shared, k, p.states), param_rows() * p.states);
-      if (p.rank && (!p.delta_shared || !k)) fill_zero(part(partials.low, p.delta_shared, k, p.rank), param_rows() * p.rank);
+      if (!p.b_shared || !k) fill_zero(part(partials.b, p.b_shared, k, p.states), param_row_count() * p.states);
+      if (!p.c_shared || !k) fill_zero(part(partials.c, p.c_shared, k, p.states), param_row_count() * p.states);
+      if (p.rank && (!p.delta_shared || !k)) fill_zero(part(partials.low, p.delta_shared, k, p.rank), param_row_count() * p.rank);
     }
   }
 
@@ -158,7 +159,12 @@ class BackwardWorker {
   }
 
   void run_tile(int64_t s) {
-    find_rows(p.walks, k_, s, static_cast<int>(smaller(kTile, p.walks.steps - s)), rows, p.u_step, p.param_step);
+    find_rows(p.walks, k_, s, static_cast<int>(smaller(kTile, p.walks.steps - s)), rows);
+    ahead.used = 0;
+    if (s) {
+      find_rows(p.walks, k_, s - kTile, kTile, next);
+      look_ahead();
+    }
     load_states(s);
     load_inputs();
     const int stride = static_cast<int>(p.states);
@@ -168,22 +174,24 @@ class BackwardWorker {
         const int64_t tile = i * kTile * V, state = (i * p.states + n) * V;
         const T *d = delta.data + tile, *x = u.data + tile, *a2 = parameters.a2.data + state;
         const T *bn = b.data + n, *cn = c.data + n, *skip = parameters.skip.data + i * V;
-        (n ? recompute<T, NS, false> : recompute<T, NS, true>)(d, x, a2, skip, bn, cn, stride, rows.count,
-                                                               h.data + state, decays.data, states.data, y.data + tile);
+        const T* bound = parameters.bound.data + i * V;
+        (n ? recompute<T, NS, false> : recompute<T, NS, true>)(d, x, a2, bound, skip, bn, cn, stride, rows.count,
+                                                               h.data + state, decays.data, states.data, y.data + tile,
+                                                               ahead, i);
         const auto step = n ? (i ? adjoint<T, NS, false, false> : adjoint<T, NS, true, false>)
                             : (i ? adjoint<T, NS, false, true> : adjoint<T, NS, true, true>);
         step(d, x, dy.data + tile, a2, bn, cn, stride, rows.count, decays.data, states.data, carry.data + state,
              da.data + state, db.data, dc.data, s1.data + tile, s2.data + tile);
       }
-      deliver_sums(db.data, NS, part(partials.b, p.b_shared, k_, p.states), p.states, n, p.b_shared);
-      deliver_sums(dc.data, NS, part(partials.c, p.c_shared, k_, p.states), p.states, n, p.c_shared);
+      deliver_sums<NS>(db.data, part(partials.b, p.b_shared, k_, p.states), p.states, n, p.b_shared);
+      deliver_sums<NS>(dc.data, part(partials.c, p.c_shared, k_, p.states), p.states, n, p.c_shared);
     });
     combine();
-    deliver(p.du, p.u_shared, u_rows(), rows.u, s1.data);
+    deliver(p.du, p.u_shared, u_row_count(), u_rows(p, rows), s1.data);
     if (p.rank)
       deliver_low_rank();
     else
-      deliver(p.ddelta, p.delta_shared, param_rows(), rows.param, s2.data);
+      deliver(p.ddelta, p.delta_shared, param_row_count(), param_rows(p, rows), s2.data);
     if (p.dz) deliver(p.dz, true, p.walks.tokens, rows.token, y.data);
   }
 
@@ -200,8 +208,17 @@ class BackwardWorker {
       }
   }
 
+  void look_ahead() {
+    const int64_t *u_at = u_rows(p, next), *param_at = param_rows(p, next);
+    ahead.add(p.io, p.u.data, b_ * p.u.batch + k_ * p.u.walk + g_.first, p.u.row, next, u_at, V);
+    if (!p.rank)
+      ahead.add(p.io, p.delta.data, b_ * p.delta.batch + k_ * p.delta.walk + g_.first, p.delta.row, next, param_at, V);
+    if (p.z.data) ahead.add(p.io, p.z.data, b_ * p.z.batch + g_.first, p.z.row, next, next.token, V);
+    ahead.add(p.grad_type, p.grad.data, b_ * p.grad.batch + k_ * p.grad.walk + g_.first, p.grad.row, next, next.token, V);
+  }
+
   void load_inputs() {
-    load_tile(p.io, p.u.data, b_ * p.u.batch + k_ * p.u.walk, p.u.row, rows.u, rows.count, g_, u.data);
+    load_tile(p.io, p.u.data, b_ * p.u.batch + k_ * p.u.walk, p.u.row, u_rows(p, rows), rows.count, g_, u.data);
     load_delta(p, b_, k_, rows, g_, parameters, low.data, delta.data);
     load_tile(p.grad_type, p.grad.data, b_ * p.grad.batch + k_ * p.grad.walk, p.grad.row, rows.token, rows.count, g_,
               dy.data);
@@ -223,18 +240,23 @@ class BackwardWorker {
         store<T>(dy.data + at, grad * factor);
       }
     const int n = static_cast<int>(p.states);
-    load_rows(p.io, p.b.data, b_ * p.b.batch + k_ * p.b.walk, p.b.row, rows.param, rows.count, n, b.data);
-    load_rows(p.io, p.c.data, b_ * p.c.batch + k_ * p.c.walk, p.c.row, rows.param, rows.count, n, c.data);
+    load_rows(p.io, p.b.data, b_ * p.b.batch + k_ * p.b.walk, p.b.row, param_rows(p, rows), rows.count, n, b.data);
+    load_rows(p.io, p.c.data, b_ * p.c.batch + k_ * p.c.walk, p.c.row, param_rows(p, rows), rows.count, n, c.data);
   }
 
-  // Sums [step][n][lane] over lanes and puts them into rows of a partial result with `width` columns, from `column` on.
-  void deliver_sums(const T* vectors, int n, T* partial, int64_t width, int64_t column, bool shared) {
-    sum_lanes(vectors, rows.count * n, sums.data);
+  // Sums [step][N][lane] over lanes and puts them into rows of a partial result with `width` columns, from `column` on.
+  template <int N>
+  void deliver_sums(const T* vectors, T* partial, int64_t width, int64_t column, bool shared) {
+    sum_lanes(vectors, rows.count * N, sums.data);
     const bool add = p.walks.table || (shared && k_ > 0);
+    const int64_t* to = param_rows(p, rows);
     for (int i = 0; i < rows.count; ++i) {
-      if (rows.param[i] < 0) continue;
-      T* out = partial + rows.param[i] * width + column;
-      for (int j = 0; j < n; ++j) out[j] = add ? out[j] + sums.data[i * n + j] : sums.data[i * n + j];
+      if (to[i] < 0) continue;
+      T* out = partial + to[i] * width + column;
+      if (add)
+        for (int j = 0; j < N; ++j) out[j] += sums.data[i * N + j];
+      else
+        __builtin_memcpy(out, sums.data + i * N, N * sizeof(T));
     }
   }
 
@@ -270,18 +292,16 @@ class BackwardWorker {
   void deliver_low_rank() {
     const int rank = static_cast<int>(p.rank);
     T* out = part(partials.low, p.delta_shared, k_, rank);
-    constexpr int kColumns = kStatesBackward;
-    for (int r = 0; r < rank; r += kColumns) {
-      const int n = rank - r < kColumns ? rank - r : kColumns;
-      for (int j = 0; j < n; ++j)
-        for (int t = 0; t < rows.count; ++t) {
+    for_pieces<kStatesBackward>(rank, [&]<class P>(int64_t r, P) {
+      for (int t = 0; t < rows.count; ++t)
+        for (int j = 0; j < P::size; ++j) {
           Vec<T> sum = {};
           for (int i = 0; i < g_.blocks; ++i)
             sum += load<T>(s2.data + (i * kTile + t) * V) * load<T>(parameters.weight.data + (i * rank + r + j) * V);
-          store<T>(db.data + (t * n + j) * V, sum);
+          store<T>(db.data + (t * P::size + j) * V, sum);
         }
-      deliver_sums(db.data, n, out, rank, r, p.delta_shared);
-    }
+      deliver_sums<P::size>(db.data, out, rank, r, p.delta_shared);
+    });
     for (int i = 0; i < g_.blocks; ++i)
       for (int r = 0; r < rank; ++r) {
         T* weight = dweight.data + (i * rank + r) * V;
@@ -329,13 +349,15 @@ class BackwardWorker {
   WalkParameters<T> parameters;
   Buffer<T> u, delta, slope, dy, y, s1, s2, scratch, b, c, low, h, carry, da, dskip, dbias, dweight, decays, states, db,
       dc, sums;
-  TileRows rows;
+  TileRows rows, next;
+  Ahead ahead;
   int64_t b_ = 0, k_ = 0, group_ = 0;
   Group g_{};
 };
 
 template <class T>
-static void scan_gradients(const ScanBackward& p, const Pool& pool) {
+static void scan_gradients(const ScanBackward& p, const Pool& all) {
+  const Pool pool = for_work(all, 3 * elements(p));
   const Grouping grouping(p.batch, p.channels);
   const int64_t walks = p.walks.count, rows = p.param_step ? p.walks.steps : p.walks.tokens;
 

@@ -14,15 +14,23 @@ constexpr int kStates = 4;
 // What a walk needs to know about its channels, laid out by vectors.
 template <class T>
 struct WalkParameters {
-  Buffer<T> a2, skip, bias, weight;  // [block][state][lane] (times log2 e), [block][lane], the same, [block][rank][lane]
+  Buffer<T> a2;                  // [block][state][lane], A log2 e
+  Buffer<T> bound, skip, bias;  // [block][lane]; |delta| beyond `bound` changes no decay, see exp2_product
+  Buffer<T> weight;             // [block][rank][lane]
   WalkParameters(const ScanInputs& p, int64_t lanes)
-      : a2(lanes * p.states), skip(lanes), bias(lanes), weight(lanes * larger(p.rank, 1)) {}
+      : a2(lanes * p.states), bound(lanes), skip(lanes), bias(lanes), weight(lanes * larger(p.rank, 1)) {}
   void load(const ScanInputs& p, int64_t k, const Group& g) {
     load_transposed(p.a, k, g, p.states, a2.data);
-    const int64_t n = p.states * g.blocks * kLanes<T>;
-    for (int64_t i = 0; i < n; ++i) {
-      const T v = a2.data[i] * static_cast<T>(1 / kLn2), huge = static_cast<T>(kHuge);
-      a2.data[i] = v < -huge ? -huge : v > huge ? huge : v;
+    const Vec<T> huge = splat(static_cast<T>(kHuge));
+    for (int i = 0; i < g.blocks; ++i) {
+      Vec<T> most = splat(T(1e-20));
+      for (int64_t n = 0; n < p.states; ++n) {
+        T* at = a2.data + (i * p.states + n) * kLanes<T>;
+        const Vec<T> v = at_least(at_most(mmvim::MMVIM_ISA::load<T>(at) * static_cast<T>(1 / kLn2), huge), -huge);
+        store<T>(at, v);
+        most = at_least(at_least(v, -v), most);
+      }
+      store<T>(bound.data + i * kLanes<T>, huge / most);
     }
     load_channels(p.skip, k, g, skip.data);
     load_channels(p.bias, k, g, bias.data);
@@ -55,6 +63,11 @@ static void project(const T* low, int count, int64_t rank, const WalkParameters<
   }
 }
 
+MMVIM_HD const int64_t* u_rows(const ScanInputs& p, const TileRows& rows) { return p.u_step ? rows.own : rows.token; }
+MMVIM_HD const int64_t* param_rows(const ScanInputs& p, const TileRows& rows) {
+  return p.param_step ? rows.own : rows.token;
+}
+
 // tile = delta before softplus: bias added, low rank projected. `low` is scratch for kTile rows of it.
 template <class T>
 static void load_delta(const ScanInputs& p, int64_t b, int64_t k, const TileRows& rows, const Group& g,
@@ -62,11 +75,11 @@ static void load_delta(const ScanInputs& p, int64_t b, int64_t k, const TileRows
   constexpr int V = kLanes<T>;
   const int64_t offset = b * p.delta.batch + k * p.delta.walk;
   if (p.rank) {
-    load_rows(p.io, p.delta.data, offset, p.delta.row, rows.param, rows.count, static_cast<int>(p.rank), low);
+    load_rows(p.io, p.delta.data, offset, p.delta.row, param_rows(p, rows), rows.count, static_cast<int>(p.rank), low);
     project(low, rows.count, p.rank, w, g.blocks, tile);
     return;
   }
-  load_tile(p.io, p.delta.data, offset, p.delta.row, rows.param, rows.count, g, tile);
+  load_tile(p.io, p.delta.data, offset, p.delta.row, param_rows(p, rows), rows.count, g, tile);
   if (!p.bias.data) return;
   for (int block = 0; block < g.blocks; ++block) {
     const Vec<T> bias = load<T>(w.bias.data + block * V);
@@ -77,20 +90,22 @@ static void load_delta(const ScanInputs& p, int64_t b, int64_t k, const TileRows
   }
 }
 
-// Runs NS states of one vector of channels over a tile. h [NS][lane] is carried; y [step][lane] is set (First) or added to.
+// Runs NS states of vector `block` of channels over a tile. h [NS][lane] is carried; y [step][lane] is set (First) or
+// added to.
 template <class T, int NS, bool First>
-static void recur(const T* delta, const T* u, const T* a2, const T* skip, const T* b, const T* c, int stride, int count,
-                  T* h, T* y) {
+static void recur(const T* delta, const T* u, const T* a2, const T* bound, const T* skip, const T* b, const T* c, int stride, int count,
+                  T* h, T* y, const Ahead& ahead, int block) {
   constexpr int V = kLanes<T>;
   Vec<T> state[NS];
   for (int n = 0; n < NS; ++n) state[n] = load<T>(h + n * V);
-  const Vec<T> huge = splat(static_cast<T>(kHuge));
+  const Vec<T> most = load<T>(bound);
   for (int i = 0; i < count; ++i) {
     const Vec<T> d = load<T>(delta + i * V), x = load<T>(u + i * V), dx = d * x;
-    const Vec<T> bounded = at_least(at_most(d, huge), -huge);
+    const Vec<T> bounded = at_least(at_most(d, most), -most);
     Vec<T> even = First ? load<T>(skip) * x : load<T>(y + i * V), odd = {};
     const T* bi = b + i * stride;
     const T* ci = c + i * stride;
+    if (First) ahead.ask(i, block);
 #pragma GCC unroll 16
     for (int n = 0; n < NS; ++n) {
       const Vec<T> decay = exp2_product(bounded, load<T>(a2 + n * V));
@@ -100,7 +115,7 @@ static void recur(const T* delta, const T* u, const T* a2, const T* skip, const 
       else
         even += state[n] * ci[n];
     }
-    store<T>(y + i * V, even + odd);
+    store<T>(y + i * V, NS > 1 ? even + odd : even);
   }
   for (int n = 0; n < NS; ++n) store<T>(h + n * V, state[n]);
 }
@@ -142,9 +157,9 @@ class ForwardWorker {
         u(grouping.tile<T>()),
         delta(grouping.tile<T>()),
         y(grouping.tile<T>()),
-        b(kTile * p.states),
-        c(kTile * p.states),
-        low(kTile * larger(p.rank, 1)),
+        b(kTile * p.states + V),
+        c(kTile * p.states + V),
+        low(kTile * p.rank + V),
         h(grouping.tile<T>() / kTile * p.states) {}
 
   void begin(int64_t batch, int64_t walk, int64_t group_index) {
@@ -156,8 +171,14 @@ class ForwardWorker {
   // Goes through steps [s0, s1); s0 is a multiple of kTile. `deliver(rows)` takes each tile of outputs from `y`.
   template <class Deliver>
   void run(int64_t s0, int64_t s1, Deliver deliver) {
+    find_rows(p.walks, k_, s0, static_cast<int>(smaller(kTile, s1 - s0)), rows);
     for (int64_t s = s0; s < s1; s += kTile) {
-      find_rows(p.walks, k_, s, static_cast<int>(smaller(kTile, s1 - s)), rows, p.u_step, p.param_step);
+      const int64_t following = smaller(kTile, s1 - s - kTile);
+      ahead.used = 0;
+      if (following > 0) {
+        find_rows(p.walks, k_, s + kTile, static_cast<int>(following), next);
+        look_ahead();
+      }
       if (s && p.saved) save(s);
       load_inputs();
       for_pieces<kStates>(p.states, [&]<class P>(int64_t n, P) {
@@ -168,14 +189,15 @@ class ForwardWorker {
           T* hi = h.data + (i * p.states + n) * V;
           T* yi = y.data + i * kTile * V;
           const int stride = static_cast<int>(p.states);
-          const T* skip = parameters.skip.data + i * V;
+          const T *bound = parameters.bound.data + i * V, *skip = parameters.skip.data + i * V;
           if (n == 0)
-            recur<T, P::size, true>(d, x, a2, skip, b.data + n, c.data + n, stride, rows.count, hi, yi);
+            recur<T, P::size, true>(d, x, a2, bound, skip, b.data + n, c.data + n, stride, rows.count, hi, yi, ahead, i);
           else
-            recur<T, P::size, false>(d, x, a2, skip, b.data + n, c.data + n, stride, rows.count, hi, yi);
+            recur<T, P::size, false>(d, x, a2, bound, skip, b.data + n, c.data + n, stride, rows.count, hi, yi, ahead, i);
         }
       });
       deliver();
+      rows = next;
     }
   }
 
@@ -193,9 +215,9 @@ class ForwardWorker {
 
   // h = decay over a segment * h + the segment's own end state.
   void pass_segment(const T* total, const T* end) {
-    const Vec<T> huge = splat(static_cast<T>(kHuge));
     for (int i = 0; i < g_.blocks; ++i) {
-      const Vec<T> d = at_least(at_most(load<T>(total + i * V), huge), -huge);
+      const Vec<T> most = load<T>(parameters.bound.data + i * V);
+      const Vec<T> d = at_least(at_most(load<T>(total + i * V), most), -most);
       for (int64_t n = 0; n < p.states; ++n) {
         const int64_t at = (i * p.states + n) * V;
         const Vec<T> decay = exp2_product(d, load<T>(parameters.a2.data + at));
@@ -273,8 +295,17 @@ class ForwardWorker {
  private:
   static constexpr int V = kLanes<T>;
 
+  void look_ahead() {
+    const int64_t *u_at = u_rows(p, next), *param_at = param_rows(p, next);
+    ahead.add(p.io, p.u.data, b_ * p.u.batch + k_ * p.u.walk + g_.first, p.u.row, next, u_at, V);
+    if (!p.rank)
+      ahead.add(p.io, p.delta.data, b_ * p.delta.batch + k_ * p.delta.walk + g_.first, p.delta.row, next, param_at, V);
+    if (p.z.data) ahead.add(p.io, p.z.data, b_ * p.z.batch + g_.first, p.z.row, next, next.token, V);
+    ahead.add(p.out, p.y, output_offset() + g_.first, p.channels, next, next.token, V);
+  }
+
   void load_inputs() {
-    load_tile(p.io, p.u.data, b_ * p.u.batch + k_ * p.u.walk, p.u.row, rows.u, rows.count, g_, u.data);
+    load_tile(p.io, p.u.data, b_ * p.u.batch + k_ * p.u.walk, p.u.row, u_rows(p, rows), rows.count, g_, u.data);
     load_delta(p, b_, k_, rows, g_, parameters, low.data, delta.data);
     if (p.delta_softplus)
       for (int i = 0; i < g_.blocks; ++i)
@@ -283,8 +314,8 @@ class ForwardWorker {
           store<T>(d, softplus(load<T>(d)));
         }
     const int n = static_cast<int>(p.states);
-    load_rows(p.io, p.b.data, b_ * p.b.batch + k_ * p.b.walk, p.b.row, rows.param, rows.count, n, b.data);
-    load_rows(p.io, p.c.data, b_ * p.c.batch + k_ * p.c.walk, p.c.row, rows.param, rows.count, n, c.data);
+    load_rows(p.io, p.b.data, b_ * p.b.batch + k_ * p.b.walk, p.b.row, param_rows(p, rows), rows.count, n, b.data);
+    load_rows(p.io, p.c.data, b_ * p.c.batch + k_ * p.c.walk, p.c.row, param_rows(p, rows), rows.count, n, c.data);
   }
 
   void save(int64_t s) {
@@ -307,7 +338,8 @@ class ForwardWorker {
   const Grouping& grouping;
   WalkParameters<T> parameters;
   Buffer<T> u, delta, y, b, c, low, h;
-  TileRows rows;
+  TileRows rows, next;
+  Ahead ahead;
   int64_t b_ = 0, k_ = 0;
   Group g_{};
 };
@@ -417,8 +449,13 @@ static void scan_segments(const ScanForward& p, const Pool& pool, const Grouping
     });
 }
 
+MMVIM_HD int64_t elements(const ScanInputs& p) {
+  return p.batch * p.walks.count * p.walks.steps * p.channels * (p.states + 4);
+}
+
 template <class T>
-static void scan_forward(const ScanForward& p, const Pool& pool) {
+static void scan_forward(const ScanForward& p, const Pool& all) {
+  const Pool pool = for_work(all, elements(p));
   const int64_t outer = p.merge ? p.batch : p.batch * p.walks.count;
   const Grouping grouping(outer, p.channels);
   const int64_t units = outer * grouping.count;

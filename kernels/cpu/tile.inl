@@ -21,6 +21,12 @@ MMVIM_HD void fill_zero(T* p, int64_t count) {
   __builtin_memset(static_cast<void*>(p), 0, static_cast<size_t>(count) * sizeof(T));
 }
 
+// No more threads than there is work for, in elements of an innermost loop: waking one takes as long as 50000 of them.
+MMVIM_HD Pool for_work(Pool pool, int64_t elements) {
+  pool.threads = larger(smaller(pool.threads, elements / 50000), 1);
+  return pool;
+}
+
 // Every worker calls `work(next)`, and `next()` hands out each unit 0 .. units - 1 once and then -1.
 struct Counter {
   int64_t value, end;
@@ -78,13 +84,11 @@ struct Grouping {
 // Rows of the steps of one tile; -1 where there is none.
 struct TileRows {
   int64_t token[kTile];
-  const int64_t *u, *param;  // rows of u, and of delta, B, C
-  int64_t own[kTile];        // the steps themselves, for tensors in walking order
+  int64_t own[kTile];  // the steps themselves, for tensors in walking order
   int count;
 };
 
-static inline void find_rows(const Walks& w, int64_t k, int64_t begin, int count, TileRows& rows, bool u_step,
-                             bool param_step) {
+static inline void find_rows(const Walks& w, int64_t k, int64_t begin, int count, TileRows& rows) {
   rows.count = count;
   if (w.table) {
     for (int i = 0; i < count; ++i) rows.token[i] = w.table[k * w.steps + begin + i];
@@ -105,9 +109,27 @@ static inline void find_rows(const Walks& w, int64_t k, int64_t begin, int count
     }
   }
   for (int i = 0; i < count; ++i) rows.own[i] = begin + i;
-  rows.u = u_step ? rows.own : rows.token;
-  rows.param = param_step ? rows.own : rows.token;
 }
+
+// Rows of the next tile. A walk jumps from page to page, which the hardware does not foresee, and asking for a whole tile
+// in one go stalls as much as reading it; so the innermost loops ask for a cache line or two at every step.
+struct Ahead {
+  const char* row[4][kTile];
+  int64_t block[4];  // bytes of one vector of channels
+  int used = 0;
+
+  void add(DType type, const void* data, int64_t offset, int64_t stride, const TileRows& rows, const int64_t* at,
+           int lanes) {
+    const int64_t size = bytes_of(type);
+    const char* base = static_cast<const char*>(data) + offset * size;
+    for (int i = 0; i < rows.count; ++i) row[used][i] = base + larger(at[i], 0) * (stride * size);
+    for (int i = rows.count; i < kTile; ++i) row[used][i] = base;
+    block[used++] = lanes * size;
+  }
+  void ask(int step, int vector) const {
+    for (int i = 0; i < used; ++i) __builtin_prefetch(row[i][step] + vector * block[i]);
+  }
+};
 
 // tile = rows of memory, 0 where there is no row.
 template <class T, class X>
@@ -170,26 +192,27 @@ static void add_tile(T* base, int64_t stride, const int64_t* rows, int count, co
   }
 }
 
-// out[step][i] = row[i] for i < n, 0 where there is no row.
+// out[step][i] = row[i] for i < n, 0 where there is no row. `out` has room for one vector more than that.
 template <class T>
 static void load_rows(DType type, const void* data, int64_t offset, int64_t stride, const int64_t* rows, int count,
                       int n, T* out) {
   constexpr int V = kLanes<T>;
   with_type<T>(type, [&]<class X>(X*) {
     const X* base = static_cast<const X*>(data) + offset;
-    for (int i = 0; i < count; ++i, out += n) {
-      if (rows[i] < 0) {
-        for (int j = 0; j < n; ++j) out[j] = 0;
-        continue;
+    if (n == 1 && sizeof(X) == sizeof(T)) {
+      for (int i = 0; i < count; ++i) {
+        X value{};
+        if (rows[i] >= 0) value = base[rows[i] * stride];
+        __builtin_memcpy(out + i, &value, sizeof(X));
       }
+      return;
+    }
+    // Steps come in order, so what a whole vector writes beyond one step's values the next step overwrites.
+    for (int i = 0; i < count; ++i, out += n) {
       const X* p = base + rows[i] * stride;
       int j = 0;
-      for (; j + V <= n; j += V) store<T>(out + j, load<T>(p + j));
-      if constexpr (sizeof(X) == 2) {
-        if (j < n) store_some<T>(out + j, load_some<T>(p + j, n - j), n - j);
-      } else {
-        for (; j < n; ++j) out[j] = static_cast<T>(p[j]);
-      }
+      for (; j + V <= n; j += V) store<T>(out + j, rows[i] < 0 ? Vec<T>{} : load<T>(p + j));
+      if (j < n) store<T>(out + j, rows[i] < 0 ? Vec<T>{} : load_some<T>(p + j, n - j));
     }
   });
 }
@@ -221,7 +244,7 @@ static void zero_rows(T* base, int64_t stride, int64_t count, int64_t width) {
 template <class T>
 static void sum_parts(const Pool& pool, const T* parts, int64_t count, int64_t size, T* out) {
   constexpr int64_t kSlice = 4096;
-  for_units(pool, ceil_div(size, kSlice), [&](Counter& next) {
+  for_units(for_work(pool, count * size), ceil_div(size, kSlice), [&](Counter& next) {
     for (int64_t unit; (unit = next()) >= 0;) {
       const int64_t begin = unit * kSlice, end = smaller(begin + kSlice, size);
       for (int64_t i = begin; i < end; ++i) out[i] = parts[i];

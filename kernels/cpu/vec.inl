@@ -21,17 +21,17 @@ using Vec = typename VectorOf<T>::type;
 template <class T>
 constexpr int kLanes = MMVIM_VECTOR_BYTES / sizeof(T);
 
-#ifdef MMVIM_AVX512
-// GCC warns of uninitialised values inside its own unmasked forms of the intrinsics used here; the instructions are the same.
-constexpr __mmask16 kAll = 0xffff;
-#endif
-
 struct BFloat16 {
   uint16_t bits;
 };
 struct Float16 {
   uint16_t bits;
 };
+
+#ifdef MMVIM_AVX512
+// GCC warns of uninitialised values inside its own unmasked forms of the intrinsics used here; the instructions are the same.
+constexpr __mmask16 kAll = 0xffff;
+#endif
 
 template <class To, class From>
 MMVIM_HD To bits_as(From value) {
@@ -46,15 +46,19 @@ MMVIM_HD Vec<T> splat(T value) {
   return Vec<T>{} + value;  // -0 becomes +0, which no caller minds
 }
 
-// Comparisons are written so that NaN stays NaN: it compares false and is kept.
-template <class V>
-MMVIM_HD V at_least(V x, V low) {
-  return x < low ? low : x;
-}
-template <class V>
-MMVIM_HD V at_most(V x, V high) {
-  return x > high ? high : x;
-}
+// Bounds that keep NaN: it compares false, and the instructions return their second operand then.
+MMVIM_HD vdouble at_least(vdouble x, vdouble low) { return x < low ? low : x; }
+MMVIM_HD vdouble at_most(vdouble x, vdouble high) { return x > high ? high : x; }
+#if defined(MMVIM_AVX512)
+MMVIM_HD vfloat at_least(vfloat x, vfloat low) { return _mm512_maskz_max_ps(kAll, low, x); }
+MMVIM_HD vfloat at_most(vfloat x, vfloat high) { return _mm512_maskz_min_ps(kAll, high, x); }
+#elif defined(MMVIM_AVX2)
+MMVIM_HD vfloat at_least(vfloat x, vfloat low) { return _mm256_max_ps(low, x); }
+MMVIM_HD vfloat at_most(vfloat x, vfloat high) { return _mm256_min_ps(high, x); }
+#else
+MMVIM_HD vfloat at_least(vfloat x, vfloat low) { return x < low ? low : x; }
+MMVIM_HD vfloat at_most(vfloat x, vfloat high) { return x > high ? high : x; }
+#endif
 
 // ---- memory ---------------------------------------------------------------------------------------------------------
 
@@ -129,14 +133,21 @@ MMVIM_HD void store(X* p, Vec<T> v) {
 
 // The first `n` lanes; the others are 0.
 template <class T, class X>
-static Vec<T> load_some(const X* p, int n) {
+MMVIM_HD Vec<T> load_some(const X* p, int n) {
+#ifdef MMVIM_AVX512
+  if constexpr (sizeof(X) == 4 && sizeof(T) == 4) return _mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1), p);
+#endif
   X full[kLanes<T>] = {};
   for (int i = 0; i < n; ++i) full[i] = p[i];
   return load<T>(full);
 }
 
 template <class T, class X>
-static void store_some(X* p, Vec<T> v, int n) {
+MMVIM_HD void store_some(X* p, Vec<T> v, int n) {
+#ifdef MMVIM_AVX512
+  if constexpr (sizeof(X) == 4 && sizeof(T) == 4)
+    return _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1u << n) - 1), v);
+#endif
   X full[kLanes<T>];
   store<T>(full, v);
   for (int i = 0; i < n; ++i) p[i] = full[i];
@@ -179,8 +190,9 @@ MMVIM_HD vfloat exp2(vfloat x) {
 #endif
 }
 
-// 2^(x y) for |x|, |y| <= kHuge, inside the innermost loops.
-constexpr float kHuge = 1e18f;
+// 2^(x y) for |x y| <= kHuge, inside the innermost loops. Beyond 2^24 the "fraction" is as large as the rounding of x y,
+// and its fifth power must stay finite for 0 or infinity to come out.
+constexpr float kHuge = 1e14f;
 MMVIM_HD vfloat exp2_product(vfloat x, vfloat y) {
 #ifdef MMVIM_AVX512
   const vfloat round = splat(12582912.0f);
@@ -240,14 +252,42 @@ MMVIM_HD vdouble softplus(vdouble x, vdouble& derivative) {
   return softplus(x);
 }
 
-// Sum of the lanes of `count` vectors: out[i] = sum(rows[i]). The order of the additions is fixed.
-template <class T>
-static inline void sum_lanes(const T* rows, int count, T* out) {
+#ifndef __clang__
+// One step of adding up the lanes of V vectors: of every 2 S lanes, the first S of the result belong to `a` and the
+// others to `b`, each the sum of two halves.
+template <class T, int S>
+MMVIM_HD Vec<T> fold_pair(Vec<T> a, Vec<T> b) {
+  typedef __typeof__(a < b) Index;
+  Index same, swapped;
   constexpr int V = kLanes<T>;
-  for (int i = 0; i < count; ++i) {
-    const Vec<T> v = load<T>(rows + i * V);
+  for (int i = 0; i < V; ++i) {
+    same[i] = i / S % 2 ? V + i : i;
+    swapped[i] = i / S % 2 ? V + i - S : i + S;
+  }
+  return __builtin_shuffle(a, b, same) + __builtin_shuffle(a, b, swapped);
+}
+
+// Sums of the lanes of `Count` vectors at `rows`, in the lanes that are their index modulo `Count`.
+template <class T, int Count>
+MMVIM_HD Vec<T> fold(const T* rows) {
+  if constexpr (Count == 1)
+    return load<T>(rows);
+  else
+    return fold_pair<T, Count / 2>(fold<T, Count / 2>(rows), fold<T, Count / 2>(rows + Count / 2 * kLanes<T>));
+}
+#endif
+
+// out[i] = sum of the lanes of vector i, for `count` vectors. The order of the additions is fixed.
+template <class T>
+static void sum_lanes(const T* rows, int count, T* out) {
+  constexpr int V = kLanes<T>;
+  int i = 0;
+#ifndef __clang__
+  for (; i + V <= count; i += V) store<T>(out + i, fold<T, V>(rows + i * V));
+#endif
+  for (; i < count; ++i) {
     T part[V];
-    store<T>(part, v);
+    store<T>(part, load<T>(rows + i * V));
     for (int width = V / 2; width > 0; width /= 2)
       for (int j = 0; j < width; ++j) part[j] += part[j + width];
     out[i] = part[0];

@@ -62,10 +62,10 @@ class ConvWorker {
     const int halo = static_cast<int>(smaller(taps - 1, s)), missing = taps - 1 - halo;
     for (int i = 0; i < g_.blocks; ++i) fill_zero(x.data + i * window() * V, missing * V);
     if (halo) {
-      find_rows(p.walks, k_, s - halo, halo, rows, false, false);
+      find_rows(p.walks, k_, s - halo, halo, rows);
       load_part(missing, halo);
     }
-    find_rows(p.walks, k_, s, count, rows, false, false);
+    find_rows(p.walks, k_, s, count, rows);
     load_part(taps - 1, count);
   }
 
@@ -126,8 +126,13 @@ class ConvWorker {
   }
 };
 
+MMVIM_HD int64_t elements(const ConvInputs& p) {
+  return p.batch * p.walks.count * p.walks.steps * p.channels * (p.taps / 4 + 4);
+}
+
 template <class T>
-static void conv_forward(const ConvForward& p, const Pool& pool) {
+static void conv_forward(const ConvForward& p, const Pool& all) {
+  const Pool pool = for_work(all, elements(p));
   const ConvBlocks blocks(p.walks.steps);
   const Grouping grouping(p.batch * blocks.count, p.channels);
   if (p.walks.table && !p.step)
@@ -245,7 +250,8 @@ class ConvBackwardWorker : ConvWorker<T> {
 };
 
 template <class T>
-static void conv_gradients(const ConvBackward& p, const Pool& pool) {
+static void conv_gradients(const ConvBackward& p, const Pool& all) {
+  const Pool pool = for_work(all, 3 * elements(p));
   const ConvBlocks blocks(p.walks.steps);
   const Grouping grouping(p.batch * blocks.count, p.channels);
   const int64_t walks = p.walks.count, parts = p.batch * blocks.count, channels = walks * p.channels;
