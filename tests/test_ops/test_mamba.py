@@ -123,6 +123,8 @@ def test_scan_mixed_dtypes():
     case = scan_case(dtype=torch.float16)
     case |= {'B': torch.randn(2, 4, 50), 'C': torch.randn(2, 4, 50)}
     check_scan(case, 1e-3)
+    _, state = selective_scan_fn(**case, return_last_state=True)
+    assert relative_error(state, scan_loop(**exact(case), return_last_state=True)[1]) < 1e-6
     case |= {'u': case['u'].bfloat16()}
     assert check_scan(case, 8e-3).dtype == torch.bfloat16
 
@@ -294,3 +296,11 @@ def test_conv_gradcheck():
 def test_conv_bad_input(change, error, message):
     with pytest.raises(error, match=message):
         causal_conv1d_fn(**conv_case() | change)
+
+
+def test_compile():
+    scan, conv = scan_case('groups', 'groups', 2), conv_case(initial=True)
+    compiled = torch.compile(selective_scan_fn, fullgraph=True, backend='aot_eager')
+    assert_same(results(compiled, scan), results(selective_scan_fn, scan), 1e-6)
+    compiled = torch.compile(both(causal_conv1d_fn), fullgraph=True, backend='aot_eager')
+    assert_same(results(compiled, conv), results(both(causal_conv1d_fn), conv), 1e-6)
