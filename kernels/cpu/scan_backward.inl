@@ -389,8 +389,8 @@ static void scan_gradients(const ScanBackward& p, const Pool& all) {
     BackwardWorker<T> worker(p, grouping, partials);
     for (int64_t unit; (unit = next()) >= 0;) worker.run(unit / grouping.count, unit % grouping.count);
   });
-  const Part* all[] = {&b, &c, &low, &a, &skip, &bias, &weight};
-  for (const Part* part : all) part->finish(pool);
+  const Part* everything[] = {&b, &c, &low, &a, &skip, &bias, &weight};
+  for (const Part* part : everything) part->finish(pool);
 }
 
 }  // namespace mmvim::MMVIM_ISA
