@@ -171,7 +171,12 @@ def check_weights() -> Iterator[Line]:
     absent = [name for name in official if name not in present]
     if absent:
         found = f'{len(absent)} of {len(official)} official files are not in weights/'
-        sources = '; '.join(f'{name}: {official[name]}' for name in absent)
+        files: dict[str, list[str]] = {}
+        for name in absent:
+            files.setdefault(official[name], []).append(name)
+        sources = '; '.join(
+            f'{place}: {names[0]}{f" and {len(names) - 1} more" if names[1:] else ""}' for place, names in files.items()
+        )
         yield Line('weights', OPTIONAL, found, f'download those that you train from into weights/ ({sources})')
 
 

@@ -304,9 +304,7 @@ def test_layer_depth():
 
 def test_no_decay_of_the_recurrence():
     marked = {
-        name.rpartition('.')[2]
-        for name, p in VMamba(SMALL).named_parameters()
-        if getattr(p, '_no_weight_decay', False)
+        name.rpartition('.')[2] for name, p in VMamba(SMALL).named_parameters() if getattr(p, '_no_weight_decay', False)
     }
     assert marked == {'A_logs', 'Ds', 'dt_projs_bias'}
 
