@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import mmcv
 import numpy as np
@@ -37,12 +38,14 @@ def report(config: str | Path, checkpoint: str | Path, out: str | Path, pictures
         The three values in percent, ``{'untrained': ..., 'per_pixel': ..., 'trained': ...}``, and all files written.
     """
     out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
     cfg = Config.fromfile(config)
-    cfg.merge_from_dict({'work_dir': str(out), 'log_level': 'ERROR', 'load_from': None, 'resume': False})
-    runner = Runner.from_cfg(cfg)
-    miou = {'untrained': runner.test()['mIoU'], 'per_pixel': per_pixel_miou(cfg)}
-    runner.load_checkpoint(str(checkpoint))
-    miou['trained'] = runner.test()['mIoU']
+    with TemporaryDirectory() as logs:
+        cfg.merge_from_dict({'work_dir': logs, 'log_level': 'ERROR', 'load_from': None, 'resume': False})
+        runner = Runner.from_cfg(cfg)
+        miou = {'untrained': runner.test()['mIoU'], 'per_pixel': per_pixel_miou(cfg)}
+        runner.load_checkpoint(str(checkpoint))
+        miou['trained'] = runner.test()['mIoU']
     miou = {name: float(value) for name, value in miou.items()}
     files = draw_predictions(runner, out, pictures)
     summary = out / 'report.json'
