@@ -53,4 +53,5 @@ class PatchEmbed(nn.Module):
         if down or right:
             image = F.pad(image, (0, right, 0, down))
         x = self.proj(image)
-        return x.flatten(2).transpose(1, 2), (x.shape[2], x.shape[3])
+        # Contiguous, as every sum of the residual stream keeps the strides of its first term.
+        return x.flatten(2).transpose(1, 2).contiguous(), (x.shape[2], x.shape[3])
