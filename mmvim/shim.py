@@ -105,7 +105,8 @@ def install() -> None:
     """Make the modules of :data:`MODULES` importable that are not installed; says in one line which. Once is enough."""
     if any(isinstance(finder, _Finder) for finder in sys.meta_path):
         return
-    absent = [name for name in MODULES if '.' not in name and find_spec(name) is None]
+    tops = (name for name in MODULES if '.' not in name and name not in sys.modules)
+    absent = [name for name in tops if find_spec(name) is None]
     sys.meta_path.append(_Finder())
     logging.getLogger('mmvim').warning('mmvim.shim: %s: computed by mmvim.ops', ', '.join(absent) or 'nothing')
 
