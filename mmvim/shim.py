@@ -105,8 +105,7 @@ def install() -> None:
     """Make the modules of :data:`MODULES` importable that are not installed; says in one line which. Once is enough."""
     if any(isinstance(finder, _Finder) for finder in sys.meta_path):
         return
-    tops = (name for name in MODULES if '.' not in name and name not in sys.modules)
-    absent = [name for name in tops if find_spec(name) is None]
+    absent = [name for name in MODULES if '.' not in name and name not in sys.modules and find_spec(name) is None]
     sys.meta_path.append(_Finder())
     logging.getLogger('mmvim').warning('mmvim.shim: %s: computed by mmvim.ops', ', '.join(absent) or 'nothing')
 
