@@ -198,8 +198,8 @@ def test_whole_model() -> None:
             'v0_tiny',
             'tiny',
             r"a\.pth holds a VMamba of arch 'v0_tiny' \(96 wide, depths 2-2-9-2, scans 2 x as wide, gated, "
-            r"16 states\), the model is a VMamba of arch 'tiny_s1l8' \(96 wide, depths 2-2-8-2, scans 1 x as wide, 1 state\); .*"
-            r'of other shape: .*missing in the file: .*unknown to the model: ',
+            r"16 states\), the model is a VMamba of arch 'tiny_s1l8' \(96 wide, depths 2-2-8-2, scans 1 x as wide, "
+            r'1 state\); .*of other shape: .*missing in the file: .*unknown to the model: ',
         ),
         (
             'tiny_s1l8',

@@ -19,7 +19,8 @@ from mmvim.zoo import OFFICIAL_WEIGHTS
 
 ROOT = Path(__file__).resolve().parents[2]
 GROUPS = ROOT / 'tests' / 'data' / 'optim_groups'
-CONFIGS = sorted(p.relative_to(ROOT / 'configs') for p in ROOT.glob('configs/vim/*.py'))
+FAMILIES = ('vim', 'vmamba')
+CONFIGS = sorted(p.relative_to(ROOT / 'configs') for family in FAMILIES for p in ROOT.glob(f'configs/{family}/*.py'))
 NAMES = [str(path.with_suffix('')) for path in CONFIGS]
 
 
@@ -55,7 +56,8 @@ def batch(cfg: Config, height: int, width: int) -> dict:
 
 
 def test_there_are_configs() -> None:
-    assert len(NAMES) >= 15
+    for family in FAMILIES:
+        assert sum(name.startswith(f'{family}/') for name in NAMES) >= 15
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -188,6 +190,35 @@ def test_parameter_groups(name: str) -> None:
                 'rpn_head.rpn_cls.bias': (1e-4, 0.0),
             },
         ),
+        (
+            'vmamba/mask_rcnn_vmamba_t_coco',
+            {
+                'backbone.patch_embed.2.norm.weight': (1e-4, 0.05),
+                'backbone.patch_embed.0.conv.bias': (1e-4, 0.05),
+                'backbone.layers.0.downsample.norm.bias': (1e-4, 0.05),
+                'backbone.layers.0.blocks.0.norm.weight': (1e-4, 0.0),
+                'backbone.layers.2.blocks.7.norm2.bias': (1e-4, 0.0),
+                'backbone.layers.2.blocks.7.op.out_norm.weight': (1e-4, 0.0),
+                'backbone.layers.2.blocks.7.op.A_logs': (1e-4, 0.05),
+                'backbone.layers.2.blocks.7.op.Ds': (1e-4, 0.05),
+                'backbone.layers.2.blocks.7.op.dt_projs_bias': (1e-4, 0.05),
+                'backbone.layers.2.blocks.7.mlp.fc1.bias': (1e-4, 0.05),
+                'backbone.outnorm3.weight': (1e-4, 0.0),
+                'rpn_head.rpn_cls.bias': (1e-4, 0.05),
+            },
+        ),
+        (
+            'vmamba/upernet_vmamba_v0_b_ade20k',
+            {
+                'backbone.patch_embed.0.norm.weight': (6e-5, 0.0),
+                'backbone.patch_embed.0.conv.weight': (6e-5, 0.01),
+                'backbone.layers.0.downsample.norm.bias': (6e-5, 0.0),
+                'backbone.layers.0.downsample.reduction.weight': (6e-5, 0.01),
+                'backbone.layers.3.blocks.1.op.conv2d.bias': (6e-5, 0.01),
+                'decode_head.fpn_bottleneck.bn.weight': (6e-5, 0.01),
+                'decode_head.conv_seg.bias': (6e-5, 0.01),
+            },
+        ),
     ],
 )
 def test_rates_of_single_parameters(name: str, expected: dict[str, tuple[float, float]]) -> None:
@@ -200,22 +231,31 @@ def test_rates_of_single_parameters(name: str, expected: dict[str, tuple[float, 
     assert {key: found[key] for key in expected} == {key: pytest.approx(value) for key, value in expected.items()}
 
 
-def test_metafile_and_readme_name_every_config() -> None:
-    metafile = yaml.safe_load((ROOT / 'configs/vim/metafile.yml').read_text())
-    assert sorted(model['Config'] for model in metafile['Models']) == [f'configs/{name}.py' for name in NAMES]
-    readme = (ROOT / 'configs/vim/README.md').read_text()
+@pytest.mark.parametrize('family', FAMILIES)
+def test_metafile_and_readme_name_every_config(family: str) -> None:
+    metafile = yaml.safe_load((ROOT / f'configs/{family}/metafile.yml').read_text())
+    names = [f'configs/{name}.py' for name in NAMES if name.startswith(f'{family}/')]
+    assert sorted(model['Config'] for model in metafile['Models']) == names
+    readme = (ROOT / f'configs/{family}/README.md').read_text()
     for model in metafile['Models']:
         name = Path(model['Config']).stem
         assert model['Alias'] == name
         assert f'[{name}]({name}.py)' in readme
-        assert 'Results' not in model, 'a result needs weights that somebody can check'
+        assert ('Results' in model) == ('Weights' in model), 'a result needs weights that somebody can check'
+        if 'Weights' in model:
+            file = model['Weights'].rpartition('/')[2]
+            assert OFFICIAL_WEIGHTS[file].rpartition('%23')[2] == model['Weights'].rpartition('%23')[2].split('/')[0]
+            row = next(line for line in readme.splitlines() if f'[{name}]({name}.py)' in line)
+            cells = [cell.strip() for cell in row.split('|')]
+            assert f'`{file}`' in cells[-2]
+            assert [str(value) for result in model['Results'] for value in result['Metrics'].values()] == cells[4:6]
     index = yaml.safe_load((ROOT / 'model-index.yml').read_text())
-    assert 'configs/vim/metafile.yml' in index['Import']
+    assert f'configs/{family}/metafile.yml' in index['Import']
 
 
 @pytest.mark.parametrize('name', NAMES)
 def test_metafile_states_the_size(name: str) -> None:
-    metafile = yaml.safe_load((ROOT / 'configs/vim/metafile.yml').read_text())
+    metafile = yaml.safe_load((ROOT / 'configs' / name).with_name('metafile.yml').read_text())
     entry = next(model for model in metafile['Models'] if model['Config'] == f'configs/{name}.py')
     cfg = read(name)
     millions = sum(p.numel() for p in build(cfg, 'meta').parameters()) / 1e6

@@ -1,0 +1,22 @@
+"""Mask R-CNN, the first VMamba-B, COCO, 12 epochs."""
+
+_base_ = [
+    '../_base_/models/mask_rcnn_vmamba.py',
+    '../_base_/datasets/coco_instance.py',
+    '../_base_/schedules/adamw_1x_vmamba.py',
+    '../_base_/default_runtime_det.py',
+]
+# Published at github.com/MzeroMiko/VMamba/releases/tag/%23v0cls.
+model = dict(
+    backbone=dict(
+        arch='v0_base',
+        init_cfg=dict(type='Pretrained', checkpoint='weights/vssmbase_dp05_ckpt_epoch_260.pth'),
+    ),
+    neck=dict(in_channels=[128, 256, 512, 1024]),
+)
+# Here upstream's names of the norms in patch embedding and downsampling have `norm` in them.
+optim_wrapper = dict(
+    paramwise_cfg=dict(
+        custom_keys={'patch_embed.0.norm': dict(decay_mult=0.0), 'downsample.norm': dict(decay_mult=0.0)},
+    ),
+)

@@ -1,0 +1,16 @@
+"""UPerNet, VMamba-T of arch tiny_s2l5, ADE20K, 160k iterations, crops of 512."""
+
+_base_ = [
+    '../_base_/models/upernet_vmamba.py',
+    '../_base_/datasets/ade20k.py',
+    '../_base_/schedules/adamw_160k_vmamba.py',
+    '../_base_/default_runtime_seg.py',
+]
+# Published at github.com/MzeroMiko/VMamba/releases/tag/%23v2cls.
+model = dict(
+    backbone=dict(
+        arch='tiny_s2l5',
+        init_cfg=dict(type='Pretrained', checkpoint='weights/vssm_tiny_0230_ckpt_epoch_262.pth'),
+    ),
+)
+train_dataloader = dict(batch_size=2)  # x 8 GPUs
