@@ -70,9 +70,9 @@ def _tile_inputs(order: Order, u, delta, B, C, delta_bias, dt_weight, delta_soft
 
 
 def _recur(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-    """Decays and states (B, K, T, D, N) of a tile that starts in state h (B, K, D, N)."""
-    decay = torch.exp(delta.unsqueeze(-1) * A.unsqueeze(1))
-    states = (delta * u).unsqueeze(-1) * B.unsqueeze(-2)
+    """Decays and states (B, K, T, N, D) of a tile that starts in state h (B, K, N, D)."""
+    decay = (delta.unsqueeze(-2) * A.mT.unsqueeze(1)).exp_()
+    states = (delta * u).unsqueeze(-2) * B.unsqueeze(-1)
     for t in range(u.shape[2]):
         h = states[:, :, t].addcmul_(decay[:, :, t], h)
     return decay, states
@@ -102,22 +102,22 @@ def scan_forward(
     (num_walks, num_steps), batch, channels, d_state = tokens.shape, u.shape[0], u.shape[-1], A.shape[-1]
     kwargs = {'dtype': state_dtype(u.dtype), 'device': u.device}
     y = torch.zeros(batch, 1 if merge else num_walks, walks.num_tokens, channels, **kwargs)
-    h = torch.zeros(batch, num_walks, channels, d_state, **kwargs)
+    h = torch.zeros(batch, num_walks, d_state, channels, **kwargs)
     shape = (batch, num_walks, num_stored_states(num_steps), d_state, channels) if save else (0,)
     stored = torch.empty(shape, **kwargs)
     for start in range(0, num_steps, TILE):
         if save and start:
-            stored[:, :, start // TILE - 1] = h.transpose(-1, -2)
+            stored[:, :, start // TILE - 1] = h
         order = Order(tokens, start, min(start + TILE, num_steps))
         u_, _, _, delta_, B_, C_ = _tile_inputs(
             order, u, delta, B, C, delta_bias, dt_weight, delta_softplus, u_step, param_step
         )
         _, states = _recur(u_, delta_, A, B_, h)
         h = states[:, :, -1]
-        y_ = (states @ C_.unsqueeze(-1)).squeeze(-1)
+        y_ = (C_.unsqueeze(-2) @ states).squeeze(-2)
         order.add(y, y_ if D is None else y_ + D.unsqueeze(1) * u_, False)
     y = y * scale if z is None else y * scale * F.silu(z.to(y.dtype)).unsqueeze(1)
-    return (y.squeeze(1) if merge else y).to(out_dtype), stored, h.contiguous()
+    return (y.squeeze(1) if merge else y).to(out_dtype), stored, h.mT.contiguous()
 
 
 def scan_backward(
@@ -162,26 +162,27 @@ def scan_backward(
         u_, low, raw, delta_, B_, C_ = _tile_inputs(
             order, u, delta, B, C, delta_bias, dt_weight, delta_softplus, u_step, param_step
         )
-        h = stored[:, :, start // TILE - 1].transpose(-1, -2) if start else torch.zeros_like(u_[:, :, 0, :, None] * A)
+        h = stored[:, :, start // TILE - 1] if start else u_.new_zeros(*u_.shape[:2], A.shape[-1], u_.shape[-1])
         decay, states = _recur(u_, delta_, A, B_, h)
         gy = order.take(gated, False)
         if z is not None:
-            y_ = (states @ C_.unsqueeze(-1)).squeeze(-1)
+            y_ = (C_.unsqueeze(-2) @ states).squeeze(-2)
             y_ = y_ if D is None else y_ + D.unsqueeze(1) * u_
             order.add(dz.unsqueeze(1), order.take(grad, False) * y_, False)
-        order.add(dC, torch.einsum('bktdn,bktd->bktn', states, gy), param_step)
-        g = gy.unsqueeze(-1) * C_.unsqueeze(-2)
+        order.add(dC, (states @ gy.unsqueeze(-1)).squeeze(-1), param_step)
+        g = gy.unsqueeze(-2) * C_.unsqueeze(-1)
         for t in reversed(range(u_.shape[2])):
             g[:, :, t] += adjoint
             adjoint = decay[:, :, t] * g[:, :, t]
-        order.add(dB, torch.einsum('bktdn,bktd->bktn', g, delta_ * u_), param_step)
-        through_input = torch.einsum('bktdn,bktn->bktd', g, B_)
+        order.add(dB, (g @ (delta_ * u_).unsqueeze(-1)).squeeze(-1), param_step)
+        through_input = (B_.unsqueeze(-2) @ g).squeeze(-2)
         order.add(du, delta_ * through_input if D is None else delta_ * through_input + D.unsqueeze(1) * gy, u_step)
         # d loss / d (delta A): the product a h, never (h - b), which cancels where b dominates.
-        previous = torch.cat([h.unsqueeze(2), states[:, :, :-1]], 2)
-        exponent = g * decay * previous
-        add_parameter(dA, torch.einsum('bktdn,bktd->kdn', exponent, delta_))
-        draw = u_ * through_input + torch.einsum('bktdn,kdn->bktd', exponent, A.expand(len(tokens), -1, -1))
+        exponent = g.mul_(decay)
+        exponent[:, :, 0] *= h
+        exponent[:, :, 1:] *= states[:, :, :-1]
+        draw = u_ * through_input + (exponent * A.mT.unsqueeze(1)).sum(-2)
+        add_parameter(dA, exponent.mul_(delta_.unsqueeze(-2)).sum((0, 2)).mT)
         if delta_softplus:
             draw = draw * torch.sigmoid(raw)
         if D is not None:
