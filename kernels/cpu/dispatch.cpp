@@ -42,10 +42,9 @@ bool poison() {
 }
 
 void* allocate(size_t bytes) {
-  const size_t rounded = (bytes + 63) / 64 * 64 + 64;
-  void* memory = std::aligned_alloc(64, rounded);
-  if (!memory) throw std::bad_alloc();
-  if (poison()) std::memset(memory, 0xff, rounded);  // all bits set is a NaN in every type used here
+  void* memory = nullptr;
+  if (posix_memalign(&memory, 64, bytes + !bytes)) throw std::bad_alloc();
+  if (poison()) std::memset(memory, 0xff, bytes);  // all bits set is a NaN in every type used here
   return memory;
 }
 
