@@ -26,4 +26,5 @@ export LD_PRELOAD="$("$compiler" -print-file-name=libasan.so) $("$compiler" -pri
 export ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONPATH="$scratch"
 [ $# -gt 0 ] || set -- -k 'lengths or channels or taps or dtypes or segments or slices' tests/test_kernels
 cd "$scratch"
-"$python" -m pytest -q -x -p no:cacheprovider "$@"
+# A report goes straight to the terminal: pytest would take what it captured with it when the process ends.
+"$python" -m pytest -q -x --capture=sys -p no:cacheprovider "$@"
