@@ -1,6 +1,7 @@
 """What holds for every test: in CI nothing is skipped quietly."""
 
 import os
+import sys
 from collections.abc import Generator
 
 import pytest
@@ -32,3 +33,16 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
     report = yield
     _refuse_skip(report)
     return report
+
+
+@pytest.fixture(autouse=True)
+def no_traces_of_earlier_runs() -> Generator[None, None, None]:
+    """Forget mmengine's default scope, visualizers and messages after a test: they live as long as the process."""
+    yield
+    if 'mmengine' in sys.modules:
+        from mmengine.logging import MessageHub
+        from mmengine.registry import DefaultScope
+        from mmengine.visualization import Visualizer
+
+        for manager in (DefaultScope, MessageHub, Visualizer, *Visualizer.__subclasses__()):
+            manager._instance_dict.clear()
