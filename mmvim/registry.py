@@ -4,6 +4,8 @@ A dotted ``type='mmvim.Vim'`` in anybody's config imports this module by itself,
 mmseg's; nothing here needs mmdet, mmseg or torch.
 """
 
+from collections.abc import Callable
+
 from mmengine.registry import HOOKS as ROOT_HOOKS
 from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as ROOT_OPTIM_WRAPPER_CONSTRUCTORS
@@ -20,10 +22,10 @@ OPTIM_WRAPPER_CONSTRUCTORS = Registry(
 )
 
 
-def register_backbone(cls: type) -> type:
+def register_backbone(cls: Callable) -> Callable:
     """Register a backbone as ``mmvim.Name`` and, for configs that import mmvim, under its bare name too.
 
-    The bare name goes into mmengine's root registry, the parent of mmdet's and mmseg's alike. Only whole backbones
+    It is a class, or a function that builds one. The bare name goes into mmengine's root registry, the parent of mmdet's and mmseg's alike. Only whole backbones
     are registered this way: a second class of the same name anywhere in the root would be a ``KeyError``.
     """
     ROOT_MODELS.register_module(module=cls)

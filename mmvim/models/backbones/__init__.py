@@ -1,6 +1,7 @@
 """Backbones, one file a family."""
 
+from .mm_vssm import MM_VSSM
 from .vim import Vim
 from .vmamba import VMamba
 
-__all__ = ['VMamba', 'Vim']
+__all__ = ['MM_VSSM', 'VMamba', 'Vim']
