@@ -25,8 +25,9 @@ OPTIM_WRAPPER_CONSTRUCTORS = Registry(
 def register_backbone(cls: Callable) -> Callable:
     """Register a backbone as ``mmvim.Name`` and, for configs that import mmvim, under its bare name too.
 
-    It is a class, or a function that builds one. The bare name goes into mmengine's root registry, the parent of mmdet's and mmseg's alike. Only whole backbones
-    are registered this way: a second class of the same name anywhere in the root would be a ``KeyError``.
+    It is a class, or a function that builds one. The bare name goes into mmengine's root registry, the parent of
+    mmdet's and mmseg's alike. Only whole backbones are registered this way: a second one of the same name anywhere in
+    the root would be a ``KeyError``.
     """
     ROOT_MODELS.register_module(module=cls)
     return MODELS.register_module(module=cls)
