@@ -7,7 +7,6 @@ import pickle
 import pytest
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from mmvim.models import VMamba
 from mmvim.models.layers import SS2D, PatchMerging
@@ -25,17 +24,18 @@ GATED = {
 }
 BOTH = pytest.mark.parametrize('arch', [SMALL, GATED], ids=['plain', 'gated'])
 
-# arch: parameters of the published dense backbone, GFLOPs of the classifier at 224 x 224 as published.
+# Parameters of the published dense backbones; of the two that were not published, of the classifier less its head and
+# with norms for the first three stages.
 PUBLISHED = {
-    'tiny_s1l8': (29_481_408, 4.9),
-    'tiny_s2l5': (29_938_176, 4.9),
-    'small_s2l15': (49_380_096, 8.7),
-    'base_s2l15': (87_534_592, 15.4),
-    'small_s1l20': (49_012_840 - 768 * 1000 - 1000 + 2 * (96 + 192 + 384), 8.6),
-    'base_s1l20': (86_614_504 - 1024 * 1000 - 1000 + 2 * (128 + 256 + 512), 15.2),
-    'v0_tiny': (22_125_792, 5.6),
-    'v0_small': (43_649_760, 11.2),
-    'v0_base': (75_230_848, 18.0),
+    'tiny_s1l8': 29_481_408,
+    'tiny_s2l5': 29_938_176,
+    'small_s2l15': 49_380_096,
+    'base_s2l15': 87_534_592,
+    'small_s1l20': 49_012_840 - 769 * 1000 + 2 * (96 + 192 + 384),
+    'base_s1l20': 86_614_504 - 1025 * 1000 + 2 * (128 + 256 + 512),
+    'v0_tiny': 22_125_792,
+    'v0_small': 43_649_760,
+    'v0_base': 75_230_848,
 }
 
 
@@ -48,7 +48,7 @@ def seed():
 def test_published_sizes(arch):
     with torch.device('meta'):
         vmamba = VMamba(arch)
-    assert sum(p.numel() for p in vmamba.parameters()) == PUBLISHED[arch][0]
+    assert sum(p.numel() for p in vmamba.parameters()) == PUBLISHED[arch]
 
 
 @pytest.mark.parametrize(('alias', 'arch'), [('t', 'tiny_s1l8'), ('Small', 'small_s2l15'), ('base', 'base_s2l15')])
@@ -56,36 +56,6 @@ def test_the_three_of_the_readme(alias, arch):
     with torch.device('meta'):
         named, full = VMamba(alias), VMamba(arch)
     assert {k: v.shape for k, v in named.state_dict().items()} == {k: v.shape for k, v in full.state_dict().items()}
-
-
-@pytest.mark.parametrize('arch', PUBLISHED)
-def test_published_flops(arch):
-    """The authors' GFLOPs to the digit that they publish.
-
-    They count a multiply-add once (torch: twice), 5 per element of a LayerNorm (torch: none), and for a scan 9 per
-    (walk, token, channel, state) and 1 for the skip. Our scan projects the steps as well, for them a multiply-add.
-    """
-    with torch.device('meta'):
-        vmamba, image = VMamba(arch, out_indices=3).eval(), torch.rand(1, 3, 224, 224)
-    extra = {'norm': 0, 'steps': 0}
-
-    def see(module, args, out):
-        if isinstance(module, SS2D):
-            tokens, channels = args[0].shape[:3].numel(), module.out_norm.weight.numel()
-            extra['steps'] += 4 * tokens * channels * module.dt_rank
-        else:
-            extra['norm'] += 5 * out.numel()
-
-    for module in vmamba.modules():
-        if isinstance(module, (SS2D, nn.LayerNorm)):
-            module.register_forward_hook(see)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        vmamba(image)
-    counts = counter.get_flop_counts()['Global']
-    scans = counts.pop(torch.ops.mmvim.scan)
-    scans -= 2 * extra['steps']
-    total = sum(counts.values()) // 2 + extra['steps'] + scans + extra['norm'] + vmamba.dims[-1] * 1000
-    assert round(total / 1e9, 1) == PUBLISHED[arch][1]
 
 
 @pytest.mark.parametrize(
