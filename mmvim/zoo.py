@@ -56,5 +56,7 @@ _VMAMBA = {
 }
 OFFICIAL_WEIGHTS |= {
     # The tags themselves begin with a #.
-    file: f'github.com/MzeroMiko/VMamba/releases/tag/%23{tag}' for tag, files in _VMAMBA.items() for file in files
+    file: f'github.com/MzeroMiko/VMamba/releases/tag/%23{tag}'
+    for tag, files in _VMAMBA.items()
+    for file in files
 }

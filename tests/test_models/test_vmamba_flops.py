@@ -1,8 +1,8 @@
 """The operations of VMamba as its authors count them, against the numbers that they publish.
 
-They count a multiply-add once (torch twice), 5 per element of a LayerNorm (torch none), and for a scan 9 per walk, token,
-channel and state and 1 for the skip, as :mod:`mmvim.ops` does. Our scan projects the steps as well, with two operations
-per multiply-add.
+They count a multiply-add once (torch twice), 5 per element of a LayerNorm (torch none), and for a scan 9 per walk,
+token, channel and state and 1 for the skip, as :mod:`mmvim.ops` does. Our scan projects the steps as well, with two
+operations per multiply-add.
 """
 
 from pathlib import Path
