@@ -174,10 +174,8 @@ def check_weights() -> Iterator[Line]:
         files: dict[str, list[str]] = {}
         for name in absent:
             files.setdefault(official[name], []).append(name)
-        sources = '; '.join(
-            f'{place}: {names[0]}{f" and {len(names) - 1} more" if names[1:] else ""}' for place, names in files.items()
-        )
-        yield Line('weights', OPTIONAL, found, f'download those that you train from into weights/ ({sources})')
+        example = f'{absent[0]} from {official[absent[0]]}; the tables in configs/*/README.md have all'
+        yield Line('weights', OPTIONAL, found, f'download those that you train from into weights/, such as {example}')
 
 
 CHECKS: tuple[Callable[[], Iterator[Line]], ...] = (
