@@ -1,6 +1,6 @@
 """Prepare the environment of a checkout, ``.venv``, for one goal of the Makefile.
 
-    python3 tools/setup_env.py lint|demo|ops|test
+    python3 tools/setup_env.py lint|demo|demo-det|ops|test
 
 Every step that is done is remembered in ``.venv/mmvim-setup.json`` and done again only when what it depends on has
 changed. A step that was interrupted is found out by the next call, which then starts the environment anew.
@@ -276,12 +276,14 @@ def prepare(goal: str) -> None:
     constraints = constraints_with(torch)
 
     wheel = find_ops_wheel(torch)
-    if wheel is None and goal in ('ops', 'test'):
+    if wheel is None and goal in ('ops', 'demo-det', 'test'):
         wheel = compile_ops(torch, constraints)
     if wheel or 'mmcv' not in state.entries:
         state.step('mmcv', str(wheel), lambda: install_mmcv(wheel))
 
-    extra = 'test' if goal == 'test' or 'package [test]' in state.entries else 'seg'
+    extra = {'test': 'test', 'demo-det': 'det'}.get(goal, 'seg')
+    if 'package [test]' in state.entries:
+        extra = 'test'
     package = digest(CONSTRAINTS, ROOT / 'pyproject.toml', ROOT / 'setup.py')
     state.step(f'package [{extra}]', package, lambda: install_package(extra, constraints))
 
@@ -295,7 +297,7 @@ def prepare(goal: str) -> None:
 def main() -> int:
     """Prepare the environment for the goal on the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('goal', choices=['lint', 'demo', 'ops', 'test'])
+    parser.add_argument('goal', choices=['lint', 'demo', 'demo-det', 'ops', 'test'])
     try:
         prepare(parser.parse_args().goal)
     except SetupError as error:
