@@ -211,8 +211,10 @@ class BackwardWorker {
   void look_ahead() {
     const int64_t *u_at = u_rows(p, next), *param_at = param_rows(p, next);
     ahead.add(p.io, p.u.data, b_ * p.u.batch + k_ * p.u.walk + g_.first, p.u.row, next, u_at, V);
-    if (!p.rank)
-      ahead.add(p.io, p.delta.data, b_ * p.delta.batch + k_ * p.delta.walk + g_.first, p.delta.row, next, param_at, V);
+    ahead.add(p.io, p.delta.data, b_ * p.delta.batch + k_ * p.delta.walk + (p.rank ? 0 : g_.first), p.delta.row, next,
+              param_at, p.rank ? 0 : V);
+    ahead.add(p.io, p.b.data, b_ * p.b.batch + k_ * p.b.walk, p.b.row, next, param_at, 0);
+    ahead.add(p.io, p.c.data, b_ * p.c.batch + k_ * p.c.walk, p.c.row, next, param_at, 0);
     if (p.z.data) ahead.add(p.io, p.z.data, b_ * p.z.batch + g_.first, p.z.row, next, next.token, V);
     ahead.add(p.grad_type, p.grad.data, b_ * p.grad.batch + k_ * p.grad.walk + g_.first, p.grad.row, next, next.token, V);
   }

@@ -114,8 +114,8 @@ static inline void find_rows(const Walks& w, int64_t k, int64_t begin, int count
 // Rows of the next tile. A walk jumps from page to page, which the hardware does not foresee, and asking for a whole tile
 // in one go stalls as much as reading it; so the innermost loops ask for a cache line or two at every step.
 struct Ahead {
-  const char* row[4][kTile];
-  int64_t block[4];  // bytes of one vector of channels
+  const char* row[6][kTile];
+  int64_t block[6];  // bytes of one vector of channels, 0 for rows that all channels share
   int used = 0;
 
   void add(DType type, const void* data, int64_t offset, int64_t stride, const TileRows& rows, const int64_t* at,
