@@ -43,6 +43,7 @@ def test_dtypes(dtype, rank, isa):
         scan_case(walks.cross(6, 7), batch=1, channels=21, rank=rank, z=True, per_walk=False, dtype=dtype),
         scan_case(walks.local(5, 7, ('h', 'w2')), channels=21, rank=rank, param_order='step', dtype=dtype),
         scan_case(walks.bidirectional(41), channels=21, rank=rank, z=True, merge='none', dtype=dtype),
+        scan_case(walks.strided(5, 7), channels=21, rank=rank, z=True, merge='none', dtype=dtype),
     ):
         judge(case)
 
