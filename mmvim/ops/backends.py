@@ -13,7 +13,9 @@ from . import library  # noqa: F401  defines the operators that are asked about
 
 BACKENDS = ('auto', 'cuda', 'cpu', 'torch')
 OPERATORS = ('scan', 'scan_backward', 'walk_conv', 'walk_conv_backward')
-REBUILD = 'MMVIM_BUILD=cpu pip install --no-deps --force-reinstall .'
+PACKAGE = Path(__file__).parents[1]
+IN_CHECKOUT = (PACKAGE.parent / 'kernels' / 'build.py').exists()
+REBUILD = 'python kernels/build.py' if IN_CHECKOUT else 'MMVIM_BUILD=cpu pip install --no-deps --force-reinstall .'
 
 
 class Backend(NamedTuple):
@@ -36,7 +38,7 @@ class Backend(NamedTuple):
 
 def _load() -> str:
     """Load the compiled kernels; returns an empty string, or why there are none. Never raises: PyTorch does it too."""
-    path = Path(__file__).parents[1] / '_C.abi3.so'
+    path = PACKAGE / '_C.abi3.so'
     if not path.exists():
         return 'not compiled (no C++ compiler at installation, or torch < 2.10)'
     try:
