@@ -5,19 +5,12 @@ stock neck: a list of necks is a sequence. What is not about channels (number of
 makes the test small.
 """
 
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-import torch
-from mmengine.config import Config
-from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import MODELS, DefaultScope
-from mmengine.structures import PixelData
+from stock_heads import detection_step, segmentation_step
 
-C = 32
 HEADER = """
-custom_imports = dict(imports=['mmvim'], allow_failed_imports=False)
 backbone = dict(
     _delete_=True,
     type='mmvim.Vim',
@@ -109,48 +102,11 @@ model = dict(pretrained=None, backbone=backbone, decode_head=dict(in_channels=32
 }
 
 
-def build(base: str, lines: str, folder: Path, scope: str) -> torch.nn.Module:
-    """The model of a stock config with some lines of a user's own."""
-    config = folder / 'config.py'
-    config.write_text(f'_base_ = {base!r}\n{HEADER}\n{lines}')
-    cfg = Config.fromfile(config)
-    with DefaultScope.overwrite_default_scope(scope):
-        # No weights are downloaded: nothing is initialised from a file.
-        return revert_sync_batchnorm(MODELS.build(cfg.model))
-
-
-def check_step(model: torch.nn.Module, data: dict) -> None:
-    """One training step: a finite loss, and a gradient for every parameter of the backbone."""
-    data = model.data_preprocessor(data, training=True)
-    loss, _ = model.parse_losses(model(**data, mode='loss'))
-    assert torch.isfinite(loss)
-    loss.backward()
-    without = [name for name, p in model.backbone.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
-    assert not without
-
-
 @pytest.mark.parametrize('stock', DETECTION)
 def test_detection(stock: str, tmp_path: Path) -> None:
-    from mmdet.testing import demo_mm_inputs
-
-    torch.manual_seed(0)
-    model = build(f'mmdet::{stock}', DETECTION[stock], tmp_path, 'mmdet')
-    data = demo_mm_inputs(2, (3, 96, 128), num_items=[2, 3], num_classes=80, with_mask=True)
-    check_step(model, data)
+    detection_step(stock, HEADER + DETECTION[stock], tmp_path)
 
 
 @pytest.mark.parametrize('stock', SEGMENTATION)
 def test_segmentation(stock: str, tmp_path: Path) -> None:
-    from mmseg.structures import SegDataSample
-
-    torch.manual_seed(0)
-    # The forks' mmseg is not found under `mmseg::`.
-    configs = Path(find_spec('mmseg').origin).parent / '.mim' / 'configs'
-    model = build(str(configs / stock), SEGMENTATION[stock], tmp_path, 'mmseg')
-    samples = [SegDataSample(gt_sem_seg=PixelData(data=torch.randint(0, 150, (1, 64, 96)))) for _ in range(2)]
-    data = {
-        'inputs': [torch.randint(0, 256, (3, 64, 96), dtype=torch.uint8) for _ in range(2)],
-        'data_samples': samples,
-    }
-    model.data_preprocessor.size = (64, 96)
-    check_step(model, data)
+    segmentation_step(stock, HEADER + SEGMENTATION[stock], tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -11,9 +12,11 @@ from tempfile import TemporaryDirectory
 import mmcv
 import torch
 from mmengine.config import Config
+from mmengine.structures import InstanceData
 
 from mmvim.engine.runner import Runner
 
+READABLE = 384  # shortest side in pixels of a picture with labels in it
 METRICS = {'box': 'coco/bbox_mAP_50', 'mask': 'coco/segm_mAP_50'}
 
 
@@ -69,6 +72,20 @@ def draw_predictions(runner: Runner, out: Path, count: int, threshold: float = 0
             (result,) = runner.model.test_step({'inputs': [sample['inputs']], 'data_samples': [sample['data_samples']]})
         path = out / f'{Path(result.img_path).stem}.png'
         image = mmcv.imread(result.img_path, channel_order='rgb')
+        factor = math.ceil(READABLE / min(image.shape[:2]))
+        image = mmcv.imrescale(image, float(factor))
+        for instances in (result.gt_instances, result.pred_instances):
+            _enlarge(instances, factor)
         runner.visualizer.add_datasample(path.stem, image, result, pred_score_thr=threshold, out_file=str(path))
         paths.append(path)
     return paths
+
+
+def _enlarge(instances: InstanceData, factor: int) -> None:
+    """Fit boxes and masks to an image that is ``factor`` times as large."""
+    # mmdet keeps the truth in classes of its own.
+    instances.bboxes = getattr(instances.bboxes, 'tensor', instances.bboxes) * factor
+    masks = instances.masks
+    if not isinstance(masks, torch.Tensor):
+        masks = torch.from_numpy(masks.to_ndarray())
+    instances.masks = masks.repeat_interleave(factor, 1).repeat_interleave(factor, 2)

@@ -48,7 +48,7 @@ def test_command_line(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyt
     pictures = sorted((folder / 'report').glob('*.png'))
     assert len(pictures) == 3 and all(picture.name in printed for picture in pictures)
     assert 'the same model, untrained' in printed
-    assert mmcv.imread(pictures[0]).shape == (128, 256, 3)  # truth and prediction
+    assert mmcv.imread(pictures[0]).shape == (384, 768, 3)  # truth and prediction
 
 
 def test_a_model_that_knows_everything(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
