@@ -63,8 +63,9 @@ struct Group {
 // A function of the shape alone, as everything is that decides the order of a sum.
 struct Grouping {
   int64_t channels, width, count;
-  Grouping(int64_t outer, int64_t channels_, int64_t wanted = 8) : channels(channels_), width(64) {
-    while (width > 16 && outer * ceil_div(channels, width) < wanted) width -= 16;
+  Grouping(int64_t outer, int64_t channels_, int64_t most = 64) : channels(channels_), width(most) {
+    constexpr int64_t kWanted = 8;
+    while (width > 16 && outer * ceil_div(channels, width) < kWanted) width -= 16;
     count = ceil_div(channels, width);
     width = ceil_div(ceil_div(channels, count), 16) * 16;
     count = ceil_div(channels, width);

@@ -134,7 +134,8 @@ template <class T>
 static void conv_forward(const ConvForward& p, const Pool& all) {
   const Pool pool = for_work(all, elements(p));
   const ConvBlocks blocks(p.walks.steps);
-  const Grouping grouping(p.batch * blocks.count, p.channels);
+  // There is no state to keep in registers, so whole rows are taken: memory is read and written in longer pieces.
+  const Grouping grouping(p.batch * blocks.count, p.channels, 512);
   if (p.walks.table && !p.step)
     __builtin_memset(p.y, 0, static_cast<size_t>(p.batch * p.walks.count * p.walks.tokens * p.channels * bytes_of(p.io)));
   for_units(pool, p.batch * blocks.count * grouping.count, [&](Counter& next) {
