@@ -11,9 +11,10 @@ import yaml
 from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import MODELS, DefaultScope, init_default_scope
+from mmengine.registry import DATASETS, MODELS, DefaultScope, init_default_scope
 from mmengine.structures import PixelData
 
+from mmvim.datasets.miniature import ensure_miniature
 from mmvim.engine import group_table
 from mmvim.zoo import OFFICIAL_WEIGHTS
 
@@ -261,3 +262,42 @@ def test_metafile_states_the_size(name: str) -> None:
     millions = sum(p.numel() for p in build(cfg, 'meta').parameters()) / 1e6
     assert entry['Metadata']['Parameters (M)'] == pytest.approx(millions, abs=0.006)
     assert entry['Metadata']['Batch Size'] == cfg.auto_scale_lr.base_batch_size
+
+
+def test_vmamba_recipes() -> None:
+    """The numbers of upstream's recipes, whichever base they come from."""
+    short, long = read('vmamba/mask_rcnn_vmamba_s_coco'), read('vmamba/mask_rcnn_vmamba_s_3x_coco')
+    for cfg, epochs, steps in ((short, 12, [8, 11]), (long, 36, [27, 33])):
+        assert cfg.train_cfg.max_epochs == epochs == cfg.param_scheduler[1].end
+        assert cfg.param_scheduler[1].milestones == steps
+        assert (cfg.param_scheduler[0].start_factor, cfg.param_scheduler[0].end) == (0.001, 1000)
+        assert (cfg.optim_wrapper.optimizer.lr, cfg.optim_wrapper.optimizer.weight_decay) == (1e-4, 0.05)
+        assert cfg.model.backbone.drop_path_rate == 0.3
+    segmentation = read('vmamba/upernet_vmamba_b_ade20k')
+    warmup, fall = segmentation.param_scheduler
+    assert (warmup.start_factor, warmup.end) == (1e-6, 1500)
+    assert (fall.begin, fall.end, fall.power) == (1500, 160000, 1.0) and segmentation.train_cfg.max_iters == 160000
+    optimizer = segmentation.optim_wrapper.optimizer
+    assert (optimizer.lr, optimizer.weight_decay, segmentation.model.backbone.drop_path_rate) == (6e-5, 0.01, 0.6)
+    heads = segmentation.model.decode_head, segmentation.model.auxiliary_head
+    assert [head.channels for head in heads] == [512, 256] and heads[1].in_channels == 512
+    assert segmentation.model.test_cfg.mode == 'whole' and segmentation.model.neck is None
+    first = read('vmamba/upernet_vmamba_v0_s_ade20k'), read('vmamba/mask_rcnn_vmamba_v0_b_coco')
+    assert [cfg.model.backbone.drop_path_rate for cfg in first] == [0.3, 0.2]
+
+
+def test_training_at_many_scales(tmp_path: Path) -> None:
+    """The pipeline of the long recipe: short sides from 480 to 800, also behind a crop."""
+    ensure_miniature('coco', tmp_path / 'coco', train=2, val=1, progress=False)
+    cfg = read('vmamba/mask_rcnn_vmamba_t_3x_coco').train_dataloader.dataset
+    cfg.data_root = f'{tmp_path}/coco/'
+    np.random.seed(0)
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        dataset = DATASETS.build(cfg)
+    samples = [dataset[i % 2] for i in range(16)]
+    shapes = {tuple(sample['inputs'].shape[1:]) for sample in samples}
+    assert all(min(shape) in range(480, 801) and max(shape) <= 1333 for shape in shapes)
+    # The pictures are square until they are cropped.
+    assert {height == width for height, width in shapes} == {True, False}
+    for sample in samples:
+        assert sample['data_samples'].gt_instances.masks.masks.shape[1:] == sample['inputs'].shape[1:]
