@@ -3,6 +3,7 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
+#include <cstdint>
 #include <cstring>
 #include <optional>
 #include <string>
@@ -10,6 +11,10 @@
 #include <vector>
 
 #include "cpu/api.h"
+
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
 
 namespace {
 
@@ -52,11 +57,24 @@ ScalarType state_type(const Tensor& like) {
   return like.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
 }
 
+// Large results come from the system as pages of 4 KiB that do not exist before they are written to, which takes longer
+// than the writing. Asks for pages of 2 MiB instead; a refusal does not matter.
+void prefer_large_pages([[maybe_unused]] void* data, [[maybe_unused]] size_t bytes) {
+#ifdef MADV_HUGEPAGE
+  constexpr uintptr_t kPage = uintptr_t{2} << 20;
+  const uintptr_t address = reinterpret_cast<uintptr_t>(data);
+  const uintptr_t begin = (address + kPage - 1) / kPage * kPage, end = (address + bytes) / kPage * kPage;
+  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+#endif
+}
+
 Tensor fresh(const Tensor& like, const Sizes& sizes, ScalarType type) {
   Tensor result = torch::stable::new_empty(like, sizes, type);
-  if (mmvim::poison() && result.numel())
-    std::memset(result.mutable_data_ptr(), 0xff,
-                static_cast<size_t>(result.numel()) * (type == ScalarType::Double ? 8 : type == ScalarType::Float ? 4 : 2));
+  if (!result.numel()) return result;
+  const size_t bytes =
+      static_cast<size_t>(result.numel()) * (type == ScalarType::Double ? 8 : type == ScalarType::Float ? 4 : 2);
+  prefer_large_pages(result.mutable_data_ptr(), bytes);
+  if (mmvim::poison()) std::memset(result.mutable_data_ptr(), 0xff, bytes);
   return result;
 }
 

@@ -18,6 +18,7 @@ from deit import DeiT
 from measure import in_child, machine, peak_memory, time_call, write_tables
 from torch import nn
 
+from mmvim.engine.cpu import keep_freed_memory
 from mmvim.models import Vim
 
 matplotlib.use('Agg')
@@ -54,6 +55,7 @@ def build(model: str, size: int) -> nn.Module:
 
 def measure(case: Case, seconds: float) -> Cost:
     """Memory of the first call, then the time of further ones; meant for a fresh process."""
+    keep_freed_memory()  # as tools/train.py does, for every model
     model = build(case.model, case.size).train(case.train)
     image = torch.randn(case.batch, 3, case.size, case.size)
 

@@ -14,6 +14,7 @@ from mmvim.models.layers import (
     DropPath,
     PatchEmbed,
     PositionEmbedding,
+    RMSNorm,
     drop_path_rates,
     rope_tables,
     rotate,
@@ -33,7 +34,7 @@ class VimBlock(BaseModule):
 
     def __init__(self, dims: int, mixer: dict) -> None:
         super().__init__()
-        self.norm = nn.RMSNorm(dims, eps=1e-5)
+        self.norm = RMSNorm(dims, eps=1e-5)
         self.mixer = BidirectionalMixer(dims, **mixer)
 
     def forward(self, residual: Tensor) -> Tensor:
@@ -145,7 +146,7 @@ class Vim(Backbone):
         self.layers = nn.ModuleList(VimBlock(self.embed_dims, mixer) for _ in range(self.depth))
         # The branch of block i is dropped with the i-th rate.
         self.drop_paths = nn.ModuleList(DropPath(rate) for rate in drop_path_rates(drop_path_rate, self.depth))
-        self.norm_f = nn.RMSNorm(self.embed_dims, eps=1e-5) if final_norm or out_type == 'cls_token' else None
+        self.norm_f = RMSNorm(self.embed_dims, eps=1e-5) if final_norm or out_type == 'cls_token' else None
         for layer in self.layers:
             # The residual stream is a sum over all blocks: Mamba starts their branches smaller the more there are.
             layer.mixer.out_proj.weight.data.div_(self.depth**0.5)

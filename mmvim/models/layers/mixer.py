@@ -3,6 +3,7 @@
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmvim.ops import scan, walk_conv, walks
@@ -94,12 +95,13 @@ class BidirectionalMixer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Tokens (B, L, C) to (B, L, C)."""
         walk = walks.bidirectional(x.shape[1])
-        x, z = self.in_proj(x).chunk(2, -1)
-        u = walk_conv(x, self.conv1d_weight, self.conv1d_bias, walks=walk)  # (B, 2, L, d_inner)
+        into_scan, into_gate = self.in_proj.weight.chunk(2)
+        # The gate comes last, so that it and the input of the convolution are not in memory at the same time.
+        u = walk_conv(F.linear(x, into_scan), self.conv1d_weight, self.conv1d_bias, walks=walk)  # (B, 2, L, d_inner)
         projected = u @ self.x_proj_weight.transpose(-1, -2)
         delta, B, C = projected.split([self.dt_rank, self.d_state, self.d_state], -1)
         y = scan(
-            u, delta, -self.A_logs.exp(), B, C, self.Ds, walks=walk, z=z,
+            u, delta, -self.A_logs.exp(), B, C, self.Ds, walks=walk, z=F.linear(x, into_gate),
             delta_bias=self.dt_projs_bias, dt_weight=self.dt_projs_weight, scale=self.scale,
         )  # fmt: skip
         return self.out_proj(y)

@@ -1,7 +1,18 @@
 """Normalisation layers that PyTorch lacks."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+
+class RMSNorm(nn.RMSNorm):
+    """torch's RMSNorm over the last axis. On a CPU, where torch has no kernel for it, in two passes less over the input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.device.type != 'cpu':
+            return super().forward(x)
+        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        return x * torch.rsqrt(norm.square() / x.shape[-1] + self.eps) * self.weight
 
 
 class LayerNorm2d(nn.LayerNorm):
