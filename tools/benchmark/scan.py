@@ -169,7 +169,9 @@ def main() -> None:
     gate()
     rows: list[dict] = []
     mamba = walks.rows(1025)
-    compare(rows, 'N=16, D=384, L=1025, one walk, forward', mamba, 384, 16, forward, loop, '100, reach for 150', seconds)
+    compare(
+        rows, 'N=16, D=384, L=1025, one walk, forward', mamba, 384, 16, forward, loop, '100, reach for 150', seconds
+    )
     compare(rows, 'the same, forward + backward', mamba, 384, 16, forward_backward, loop, '60', seconds)
     vim = walks.bidirectional(1025)
     compare(rows, 'N=16, D=384, L=1025, two walks, forward', vim, 384, 16, forward, loop, '100, reach for 150', seconds)

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 class RMSNorm(nn.RMSNorm):
-    """torch's RMSNorm over the last axis. On a CPU, where torch has no kernel for it, in two passes less over the input."""
+    """torch's RMSNorm over the last axis; on a CPU, where torch has no kernel for it, in fewer passes over x."""
 
     def forward(self, x: Tensor) -> Tensor:
         if x.device.type != 'cpu':
