@@ -30,7 +30,7 @@ def test_training_runs_in_bf16_and_keeps_fp32_weights():
     wrapper = CpuAmpOptimWrapper(torch.optim.AdamW(model.parameters(), lr=1e-2), accumulative_counts=2)
     wrapper.initialize_count_status(model, 0, 20)
     seen = set()
-    model[0].layers[0].mixer.in_proj.register_forward_hook(lambda module, args, output: seen.add(output.dtype))
+    model[0].layers[0].mixer.out_proj.register_forward_hook(lambda module, args, output: seen.add(output.dtype))
     image = torch.rand(2, 3, 32, 32)
     losses = []
     for _ in range(20):
