@@ -89,8 +89,8 @@ def row(what: str, ours: Cost, peer_name: str, peer: Cost, goal: str) -> dict:
     return {
         'what': what,
         'against': peer_name,
-        'ours, s': round(ours.best, 3),
-        'peer, s': round(peer.best, 3),
+        'ours, s': round(ours.best, 4),
+        'peer, s': round(peer.best, 4),
         'ratio of time': round(peer.best / ours.best, 2),
         'ratio of medians': round(peer.median / ours.median, 2),
         'ours, MB': round(ours.memory / 1e6),

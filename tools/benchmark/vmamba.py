@@ -124,7 +124,8 @@ def measure_backbone(name: str, seconds: float) -> Cost:
     """Inference of a backbone on one image of 512 x 512."""
     keep_freed_memory()
     torch.manual_seed(0)
-    backbone = (VMamba('tiny') if name == 'vmamba' else _swin()).eval()
+    backbone = VMamba('tiny') if name == 'vmamba' else _swin()
+    backbone.eval()  # on its own: Swin's returns nothing
     image = torch.randn(1, 3, 512, 512)
     call = torch.inference_mode()(lambda: backbone(image))
     memory = peak_memory(call)
