@@ -33,6 +33,8 @@ CLASSIFIERS = {
 }
 # GFLOPs of whole models at 512 x 2048, as their script prints them.
 SEGMENTORS = {'t': 948.78, 't_s2l5': 947.78, 's': 1028.40, 'b': 1170.34}
+# GFLOPs of Mask R-CNN at 1280 x 800. For S their README says 384, their script counts 348.92.
+DETECTORS = {'t': 271.16, 't_s2l5': 270.19, 's': 348.92, 'b': 485.50}
 
 
 def authors_count(model: nn.Module, image: Tensor) -> int:
@@ -74,3 +76,27 @@ def test_segmentors(variant: str) -> None:
         model = revert_sync_batchnorm(MODELS.build(cfg.model)).eval()
         image = torch.rand(1, 3, 512, 2048)
     assert authors_count(model, image) / 1e9 == pytest.approx(SEGMENTORS[variant], rel=2e-3)
+
+
+class DetectorPasses(nn.Module):
+    """What the count of a detector covers: 1000 boxes through the box head and 100 through the mask head."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: Tensor) -> None:
+        maps = self.model.neck(self.model.backbone(image))
+        self.model.rpn_head(maps)
+        self.model.roi_head.bbox_head(image.new_empty(1000, 256, 7, 7))
+        self.model.roi_head.mask_head(image.new_empty(100, 256, 14, 14))
+
+
+@pytest.mark.parametrize('variant', DETECTORS)
+def test_detectors(variant: str) -> None:
+    cfg = Config.fromfile(CONFIGS / f'mask_rcnn_vmamba_{variant}_coco.py')
+    cfg.model.backbone.init_cfg = None
+    with DefaultScope.overwrite_default_scope('mmdet'), torch.device('meta'):
+        passes = DetectorPasses(MODELS.build(cfg.model).eval())
+        image = torch.rand(1, 3, 800, 1280)
+    assert authors_count(passes, image) / 1e9 == pytest.approx(DETECTORS[variant], rel=1e-3)
