@@ -142,13 +142,13 @@ def test_recomputing_blocks_changes_nothing():
 
 def test_recomputing_blocks_saves_memory():
     def kept(with_cp: bool) -> int:
-        vim = Vim(SMALL, with_cp=with_cp).train()
+        vim = Vim({**SMALL, 'depth': 12}, with_cp=with_cp).train()
         sizes = []
         with torch.autograd.graph.saved_tensors_hooks(lambda t: sizes.append(t.numel()) or t, lambda t: t):
             vim(torch.rand(1, 3, 128, 128))
         return sum(sizes)
 
-    assert kept(True) < 0.35 * kept(False)
+    assert kept(True) < 0.25 * kept(False)
 
 
 @pytest.mark.parametrize('options', [{}, {'feature': 'branch'}, {'rope': True, 'rope_residual': True}])
