@@ -216,7 +216,7 @@ def test_two_hundred_sizes_do_not_grow_memory():
             if i in (20, 199):
                 gc.collect()
                 alive.append(sum(1 for x in gc.get_objects() if torch.is_tensor(x)))
-    assert alive[0] == alive[1]
+    assert alive[1] <= alive[0]  # fewer when an earlier test's garbage goes meanwhile
     assert len(vim.position_embedding._cache) == 8
 
 
