@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 import matplotlib
 import torch
-from deit import DeiT
-from measure import in_child, machine, peak_memory, time_call, write_tables
 from torch import nn
 
+from mmvim.analysis.deit import DeiT
+from mmvim.analysis.measure import in_child, machine, peak_memory, time_call, write_tables
 from mmvim.engine.cpu import keep_freed_memory
 from mmvim.models import Vim
 

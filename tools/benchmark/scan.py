@@ -15,9 +15,9 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from measure import Timing, machine, time_call, write_tables
 from torch import Tensor
 
+from mmvim.analysis.measure import Timing, machine, time_call, write_tables
 from mmvim.ops import scan, walks
 from mmvim.ops.chunked import TILE
 from mmvim.ops.reference import scan_reference

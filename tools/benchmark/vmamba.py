@@ -19,9 +19,9 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from backbone import Cost, row
-from measure import in_child, machine, peak_memory, time_call, write_tables
 from torch import Tensor, nn
 
+from mmvim.analysis.measure import in_child, machine, peak_memory, time_call, write_tables
 from mmvim.engine.cpu import keep_freed_memory
 from mmvim.models import VMamba
 from mmvim.models.layers import SS2D
