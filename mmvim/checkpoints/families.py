@@ -10,9 +10,9 @@ from types import ModuleType
 
 from torch import Tensor
 
-from . import vim, vmamba
+from . import mambaout, vim, vmamba
 
-FAMILIES: tuple[ModuleType, ...] = (vim, vmamba)
+FAMILIES: tuple[ModuleType, ...] = (vim, vmamba, mambaout)
 
 _SIGNS = (
     ('Mamba with one direction', r'layers\.\d+\.mixer\.A_log$'),

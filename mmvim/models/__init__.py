@@ -2,9 +2,9 @@
 
 from importlib.util import find_spec
 
-from .backbones import Vim, VMamba
+from .backbones import MambaOut, Vim, VMamba
 
-__all__ = ['VMamba', 'Vim']
+__all__ = ['MambaOut', 'VMamba', 'Vim']
 
 if find_spec('mmcv') is not None:
     # Necks take their norm layers from mmcv's registry; backbones get by with mmengine.

@@ -1,7 +1,8 @@
 """Backbones, one file a family."""
 
+from .mambaout import MambaOut
 from .mm_vssm import MM_VSSM
 from .vim import Vim
 from .vmamba import VMamba
 
-__all__ = ['MM_VSSM', 'VMamba', 'Vim']
+__all__ = ['MM_VSSM', 'MambaOut', 'VMamba', 'Vim']
