@@ -3,6 +3,7 @@
 # make test    every test, after setting up what they need
 # make lint    ruff
 # make ops     compile mmcv's ops, which Mask R-CNN needs
+# make docs    docs/ as HTML, in docs/_build/html
 # make clean   remove the environment and what was built; data, weights and work_dirs stay
 #
 # Each does its own set-up in .venv. Another Python: make demo PYTHON=python3.12
@@ -17,7 +18,7 @@ DEMO_DET_DIR := work_dirs/mask_rcnn_vmamba_miniature
 # Waiting threads sleep. Spinning ones made training ten times slower where other programs used the same two cores.
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: demo demo-det test lint ops clean
+.PHONY: demo demo-det test lint ops docs clean
 
 demo:
 	@$(PYTHON) tools/setup_env.py demo
@@ -45,5 +46,9 @@ lint:
 ops:
 	@$(PYTHON) tools/setup_env.py ops
 
+docs:
+	@$(PYTHON) tools/setup_env.py docs
+	$(RUN) -m sphinx -W --keep-going -b html docs docs/_build/html
+
 clean:
-	rm -rf .venv build *.egg-info mmvim/.mim mmvim/_C*.so .pytest_cache .ruff_cache
+	rm -rf .venv build docs/_build *.egg-info mmvim/.mim mmvim/_C*.so .pytest_cache .ruff_cache

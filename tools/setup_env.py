@@ -1,6 +1,6 @@
 """Prepare the environment of a checkout, ``.venv``, for one goal of the Makefile.
 
-    python3 tools/setup_env.py lint|demo|demo-det|ops|test
+    python3 tools/setup_env.py lint|docs|demo|demo-det|ops|test
 
 Every step that is done is remembered in ``.venv/mmvim-setup.json`` and done again only when what it depends on has
 changed. A step that was interrupted is found out by the next call, which then starts the environment anew.
@@ -269,6 +269,10 @@ def prepare(goal: str) -> None:
     if goal == 'lint':
         state.step('lint', pinned('ruff'), lambda: pip('install', '--quiet', pinned('ruff')))
         return
+    if goal == 'docs':
+        pins = [pinned('sphinx'), pinned('myst-parser')]
+        state.step('docs', ' '.join(pins), lambda: pip('install', '--quiet', *pins))
+        return
 
     state.step('torch', sys.executable, install_torch)
     torch = state.entries.get('torch version') or torch_version()
@@ -297,7 +301,7 @@ def prepare(goal: str) -> None:
 def main() -> int:
     """Prepare the environment for the goal on the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('goal', choices=['lint', 'demo', 'demo-det', 'ops', 'test'])
+    parser.add_argument('goal', choices=['lint', 'docs', 'demo', 'demo-det', 'ops', 'test'])
     try:
         prepare(parser.parse_args().goal)
     except SetupError as error:
