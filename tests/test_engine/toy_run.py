@@ -1,4 +1,4 @@
-"""Training runs of a small UPerNet, to be killed and resumed: ``python toy_run.py '[{"work_dir": ...}, ...]'``.
+"""Training runs of a small Vim with UPerNet, to be killed and resumed: ``python toy_run.py '[{"work_dir": ...}]'``.
 
 Imports once, then forks one process per run, in order, and says which signal ended each. Tests call ``run_toys``.
 """
@@ -16,34 +16,13 @@ import mmengine.runner.runner
 import numpy as np
 import torch
 import torch._dynamo
-from mmcv.cnn.bricks import DropPath
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.hooks import Hook
-from mmengine.model import BaseModule
-from mmengine.registry import DATASETS, HOOKS, MODELS
+from mmengine.registry import DATASETS, HOOKS
 from mmseg.utils import register_all_modules
-from torch import nn
 
 from mmvim.engine.runner import Runner
-
-
-@MODELS.register_module()
-class ToyBackbone(BaseModule):
-    """Four maps of eight channels, with dropout and drop path on the way."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(3, 8, 4, stride=4)
-        self.layers = nn.ModuleList(nn.Conv2d(8, 8, 3, padding=1) for _ in range(4))
-        self.drop = nn.Dropout(0.2)
-        self.drop_path = DropPath(0.3)
-
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        maps = [self.stem(x)]
-        for layer in self.layers:
-            maps.append(maps[-1] + self.drop_path(self.drop(layer(maps[-1]).relu())))
-        return tuple(maps[1:])
 
 
 @DATASETS.register_module()
@@ -114,9 +93,12 @@ def config(
             'data_preprocessor': {
                 'type': 'SegDataPreProcessor', 'mean': [127.0] * 3, 'std': [60.0] * 3, 'size': (32, 32),
             },
-            'backbone': {'type': 'ToyBackbone'},
+            'backbone': {
+                'type': 'mmvim.Vim', 'out_indices': (0, 1, 2, 3), 'drop_path_rate': 0.3,
+                'arch': {'embed_dims': 16, 'depth': 4, 'patch_size': 8, 'patch_stride': 8}, 'pretrain_img_size': 32,
+            },
             'decode_head': {
-                'type': 'UPerHead', 'in_channels': [8] * 4, 'in_index': [0, 1, 2, 3], 'channels': 8,
+                'type': 'UPerHead', 'in_channels': [16] * 4, 'in_index': [0, 1, 2, 3], 'channels': 8,
                 'num_classes': 3, 'norm_cfg': {'type': 'BN'}, 'dropout_ratio': 0.1,
             },
             'train_cfg': {},

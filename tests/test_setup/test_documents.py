@@ -17,7 +17,7 @@ def test_links_and_files(document: Path) -> None:
     text = document.read_text()
     links = [link for link in re.findall(r'\]\(([^)#]+)', text) if '://' not in link]
     missing = [link for link in links if not (document.parent / link).exists()]
-    named = re.findall(r'\b(?:configs/(?!mine/)|tools/|docs/|kernels/|tests/|mmvim/)[\w./-]*[\w/]', text)
+    named = re.findall(r'(?<![\w/])(?:configs/(?!mine/)|tools/|docs/|kernels/|tests/|mmvim/)[\w./-]*[\w/]', text)
     missing += [name for name in named if not (REPOSITORY / name).exists()]
     assert not missing
 
