@@ -12,6 +12,7 @@
 #include <torch/csrc/stable/tensor.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -43,7 +44,9 @@ inline DType dtype(ScalarType type) {
   }
 }
 
-inline size_t bytes_of(ScalarType type) { return type == ScalarType::Double ? 8 : type == ScalarType::Float ? 4 : 2; }
+inline size_t bytes_of(ScalarType type) {
+  return type == ScalarType::Double ? 8 : type == ScalarType::Float ? 4 : type == ScalarType::Byte ? 1 : 2;
+}
 
 inline ScalarType state_type(ScalarType io) {
   return io == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
