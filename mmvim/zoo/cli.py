@@ -1,0 +1,101 @@
+"""The command line of ``tools/zoo.py``."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from . import MODELS
+from .documents import sources, write_documents
+from .find import select
+from .records import DATASETS, HEADLINES, Model
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command of ``tools/zoo.py``; see ``--help``.
+
+    Args:
+        argv: Arguments without the program's name; those of the process by default.
+
+    Returns:
+        The exit code.
+    """
+    parser = argparse.ArgumentParser(description='The model zoo: what there is, and whether it holds.')
+    commands = parser.add_subparsers(dest='command', required=True)
+    for name, add in _COMMANDS.items():
+        add(commands.add_parser(name, help=add.__doc__, description=add.__doc__))
+    args = parser.parse_args(argv)
+    return args.run(args)
+
+
+def _add_list(parser: argparse.ArgumentParser) -> None:
+    """every model with its published numbers, their source, its config and its weights"""
+    _add_selection(parser)
+    parser.add_argument('--json', action='store_true', help='for programs')
+    parser.set_defaults(run=_list)
+
+
+def _add_write(parser: argparse.ArgumentParser) -> None:
+    """write metafiles, model index, docs/model_zoo.md and the table of the README from the records"""
+    parser.set_defaults(run=_write)
+
+
+def _add_selection(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('--task', choices=list(DATASETS), help='of one task only')
+    parser.add_argument(
+        '--models', nargs='+', default=[], metavar='GLOB', help="by name or backbone: upernet_vim_t_ade20k, 'vmamba_t*'"
+    )
+
+
+_COMMANDS = {'list': _add_list, 'write': _add_write}
+
+
+def _list(args: argparse.Namespace) -> int:
+    models = select(MODELS, args.task, args.models)
+    if args.json:
+        print(json.dumps([as_dict(model) for model in models], indent=2))
+        return 0
+    # Piped, a table is as wide as it needs: shortened names would be of no use to anybody.
+    console = Console(width=None if sys.stdout.isatty() else 250)
+    for task in dict.fromkeys(model.task for model in models):
+        console.print(_table([model for model in models if model.task == task]))
+    console.print('Published numbers; none of them was measured here. Operations count a multiply-add as one.')
+    return 0
+
+
+def as_dict(model: Model) -> dict:
+    """A record as plain data."""
+    return {**asdict(model), 'dataset': model.dataset, 'test_batch_size': model.test_batch_size}
+
+
+def _table(models: Sequence[Model]) -> Table:
+    table = Table(title=models[0].dataset, title_justify='left')
+    for name in ('model', 'parameters', 'GFLOPs', 'published', 'source', 'official file', 'config'):
+        table.add_column(name, overflow='fold', justify='right' if name in ('parameters', 'GFLOPs') else 'left')
+    for model in models:
+        published = (f'{number.metric} {number.value:.1f}' for number in model.published if number.metric in HEADLINES)
+        table.add_row(
+            model.name,
+            f'{model.parameters / 1e6:.1f} M',
+            f'{model.flops.billions:g} ({model.flops.size})' if model.flops else '-',
+            ', '.join(published) or '-',
+            '; '.join(sources(model)) or '-',
+            model.weights.name if model.weights else '-',
+            model.config,
+        )
+    return table
+
+
+def _write(_: argparse.Namespace) -> int:
+    written = write_documents(ROOT)
+    for path in written:
+        print(f'wrote {path.relative_to(ROOT)}')
+    print(f'{len(written)} files written' if written else 'everything is up to date')
+    return 0

@@ -1,0 +1,9 @@
+"""The model zoo: ``python tools/zoo.py list``, ``evaluate``, ``check`` or ``write`` (see ``--help``)."""
+
+import sys
+
+from mmvim.engine.launch import run_tool
+from mmvim.zoo.cli import main
+
+if __name__ == '__main__':
+    run_tool(lambda: sys.exit(main()))
