@@ -1,0 +1,270 @@
+// What forward and backward share: routes, how a walk is cut into segments and tiles, and the staging of a tile's rows.
+//
+// A route is an order of positions 0 .. S-1 that one ascending walk, one descending walk or both follow: a block that
+// holds both halves loads the same rows for both and meets in the middle of its segment. Tiles are kTile positions.
+// Inside shared memory the rows of a tile are in walking order, so the loops over them know no direction.
+#pragma once
+#include <vector>
+
+#include "../core/arguments.h"
+#include "../core/walk.h"
+#include "api.h"
+#include "math.cuh"
+
+namespace mmvim::cuda {
+
+constexpr int kWarp = 32;
+constexpr int kGroup = 32;  // channels of a block; a lane loads the same channel of every row
+constexpr unsigned kAllLanes = 0xffffffffu;
+
+MMVIM_HD int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+MMVIM_HD int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+MMVIM_HD int64_t larger(int64_t a, int64_t b) { return a < b ? b : a; }
+
+// ---- routes (host) ----------------------------------------------------------------------------------------------------
+
+struct Route {
+  bool column;
+  int ascending = -1, descending = -1;  // walks; -1: none
+  int halves() const { return (ascending >= 0) + (descending >= 0); }
+};
+
+// Every walk in one route, in a fixed order. Two directions share a route only if `paired`.
+inline std::vector<Route> find_routes(const Walks& walks, bool paired) {
+  std::vector<Route> routes;
+  for (int k = 0; k < walks.count; ++k) {
+    const int kind = walks.table ? 0 : static_cast<int>(walks.kinds[k]);
+    const bool column = kind & 1, descending = kind & 2;
+    Route* found = nullptr;
+    for (Route& r : routes)
+      if (paired && !walks.table && r.column == column && (descending ? r.descending : r.ascending) < 0) {
+        found = &r;
+        break;
+      }
+    if (!found) routes.push_back({column}), found = &routes.back();
+    (descending ? found->descending : found->ascending) = k;
+  }
+  return routes;
+}
+
+// ---- states and lanes -------------------------------------------------------------------------------------------------
+
+// A channel's N states lie in `lanes` neighbouring lanes, `per_lane` in each; N = 0 stands for any number of states,
+// which are gone through in chunks of `lanes * per_lane`.
+template <int N>
+struct Layout {
+  static constexpr int per_lane = N == 0 || N > 4 ? 4 : N;
+  static constexpr int lanes = N == 0 ? 4 : (N + per_lane - 1) / per_lane;
+  static constexpr int chunk = lanes * per_lane;
+  static constexpr int channels_per_warp = kWarp / lanes;
+  static constexpr int warps = kGroup / channels_per_warp;  // of one half
+};
+
+// Numbers of states that have kernels of their own.
+MMVIM_HD bool is_special(int64_t states) {
+  return states == 1 || states == 2 || states == 4 || states == 8 || states == 16;
+}
+
+// Calls `body` with std::integral_constant-like N for the number of states: its own, or 0.
+template <int N>
+struct States {
+  static constexpr int value = N;
+};
+template <class Body>
+auto with_states(int64_t states, Body body) {
+  switch (states) {
+    case 1:
+      return body(States<1>{});
+    case 2:
+      return body(States<2>{});
+    case 4:
+      return body(States<4>{});
+    case 8:
+      return body(States<8>{});
+    case 16:
+      return body(States<16>{});
+    default:
+      return body(States<0>{});
+  }
+}
+
+// ---- walks and tiles (device) -----------------------------------------------------------------------------------------
+
+// The walk that a half of a block follows.
+struct Path {
+  int walk;
+  bool column, descending;
+};
+
+// Token at a position of a route, -1 where a table has none.
+MMVIM_DEVICE int token_at(const Walks& walks, const Path& path, int64_t position) {
+  if (walks.table) return walks.table[path.walk * walks.steps + position];
+  if (!path.column) return static_cast<int>(position);
+  const uint32_t p = static_cast<uint32_t>(position), height = static_cast<uint32_t>(walks.height);
+  return static_cast<int>(p % height * static_cast<uint32_t>(walks.width) + p / height);
+}
+
+constexpr int kNoRow = -1;  // a step without a token: its token-ordered inputs are 0
+constexpr int kPadding = -2;  // a row beyond the walk's end: its delta is 0 as well, so that it changes no state
+
+// Where the rows of a tile are, in walking order.
+struct TileRows {
+  int64_t u[kTile], delta[kTile];  // offset of the row's first channel, kNoRow or kPadding
+  int param[kTile];                // row of delta, B and C, kNoRow or kPadding
+  int token[kTile];                // negative: nothing is written
+};
+
+// Fills in row `i`, which one thread does. `tile` counts positions, not steps.
+MMVIM_DEVICE void find_row(const ScanInputs& p, const Path& path, int64_t batch, int64_t tile, int i, TileRows& rows) {
+  const int64_t position = tile * kTile + (path.descending ? kTile - 1 - i : i);
+  if (position >= p.walks.steps) {
+    rows.u[i] = rows.delta[i] = kPadding;
+    rows.param[i] = rows.token[i] = kPadding;
+    return;
+  }
+  const int step = static_cast<int>(path.descending ? p.walks.steps - 1 - position : position);
+  const int token = token_at(p.walks, path, position);
+  const int u = p.u_step ? step : token, param = p.param_step ? step : token;
+  rows.token[i] = token;
+  rows.param[i] = param;
+  rows.u[i] = u < 0 ? kNoRow : batch * p.u.batch + path.walk * p.u.walk + u * p.u.row;
+  rows.delta[i] = param < 0 ? kNoRow : batch * p.delta.batch + path.walk * p.delta.walk + param * p.delta.row;
+}
+
+// First element of the slice of a tensor that belongs to a batch element and walk.
+template <class IO>
+MMVIM_HD const IO* slice(const Rows& rows, int64_t batch, int64_t walk) {
+  return static_cast<const IO*>(rows.data) + batch * rows.batch + walk * rows.walk;
+}
+
+// Puts states [first, first + Count) of all rows of B or C into shared memory, to[row][stride]; 0 where there is none.
+// Called by `threads` threads, of which this is `thread`.
+template <int Count, class IO>
+MMVIM_DEVICE void stage_states(const Rows& source, int64_t batch, int64_t walk, const TileRows& rows, int first, int states,
+                           float* to, int stride, int thread, int threads) {
+  const IO* from = slice<IO>(source, batch, walk);
+  for (int at = thread; at < kTile * Count; at += threads) {
+    const int i = at / Count, n = at % Count;  // Count is a power of two
+    const int row = rows.param[i];
+    to[i * stride + n] = row >= 0 && first + n < states ? to_float(from[row * source.row + first + n]) : 0.0f;
+  }
+}
+
+// ---- delta ------------------------------------------------------------------------------------------------------------
+
+// Columns of a low-rank delta in shared memory: a multiple of 4, so that four are read at once; the rest are 0.
+MMVIM_HD int padded_rank(int64_t rank) { return static_cast<int>((rank + 3) / 4 * 4); }
+
+// to[row][padded_rank] = the rows of a low-rank delta.
+template <class IO>
+MMVIM_DEVICE void stage_low_rank(const ScanInputs& p, int64_t batch, int64_t walk, const TileRows& rows, float* to, int thread,
+                             int threads) {
+  constexpr int kColumns = 8;  // neighbouring threads on one row
+  const IO* from = slice<IO>(p.delta, batch, walk);
+  const int padded = padded_rank(p.rank), rank = static_cast<int>(p.rank);
+  for (int i = thread / kColumns; i < kTile; i += threads / kColumns) {
+    const int row = rows.param[i];
+    for (int r = thread % kColumns; r < padded; r += kColumns)
+      to[i * padded + r] = row >= 0 && r < rank ? to_float(from[row * p.delta.row + r]) : 0.0f;
+  }
+}
+
+// to[r][kGroup] = log2 e times the projection's weights of the channels from `first` on, padded with 0.
+MMVIM_DEVICE void stage_dt_weight(const ScanInputs& p, int64_t walk, int64_t first, float* to, int thread, int threads) {
+  const float* from = static_cast<const float*>(p.dt_weight.data) + walk * p.dt_weight.walk;
+  const int padded = padded_rank(p.rank), rank = static_cast<int>(p.rank);
+  for (int at = thread; at < padded * kGroup; at += threads) {
+    const int r = at / kGroup;
+    const int64_t channel = smaller(first + at % kGroup, p.channels - 1);
+    to[at] = r < rank ? from[channel * rank + r] * kLog2e : 0.0f;
+  }
+}
+
+// v2[j] = (dt_weight @ delta + bias) log2 e of rows i .. i + Count - 1 for one channel, `bias2` being in base 2 already.
+// `weight` points at the channel's column of stage_dt_weight's result.
+template <int Count>
+MMVIM_DEVICE void project(const float* low, const float* weight, int padded, int i, float bias2, float (&v2)[Count]) {
+#pragma unroll
+  for (int j = 0; j < Count; ++j) v2[j] = bias2;
+  for (int r = 0; r < padded; r += 4) {
+    const float w0 = weight[r * kGroup], w1 = weight[(r + 1) * kGroup];
+    const float w2 = weight[(r + 2) * kGroup], w3 = weight[(r + 3) * kGroup];
+#pragma unroll
+    for (int j = 0; j < Count; ++j) {
+      const float4 x = *reinterpret_cast<const float4*>(low + (i + j) * padded + r);
+      v2[j] += w0 * x.x + w1 * x.y + w2 * x.z + w3 * x.w;
+    }
+  }
+}
+
+// What becomes delta, in base 2, before softplus: of rows i .. i + Count - 1 and one channel. `delta` points at the
+// channel in row 0; with a rank, `low` and `weight` are what stage_low_rank and stage_dt_weight have left.
+template <int Count, class IO>
+MMVIM_DEVICE void load_raw_delta(const ScanInputs& p, const TileRows& rows, const IO* delta, const float* low,
+                             const float* weight, int i, float bias2, float (&v2)[Count]) {
+  if (p.rank) return project(low, weight, padded_rank(p.rank), i, bias2, v2);
+#pragma unroll
+  for (int j = 0; j < Count; ++j) {
+    const int64_t at = rows.delta[i + j];
+    v2[j] = (at >= 0 ? to_float(delta[at]) : 0.0f) * kLog2e + bias2;
+  }
+}
+
+// dt2 of a raw v2; 0 for padding.
+MMVIM_DEVICE float finish_delta(const ScanInputs& p, const TileRows& rows, int i, float v2) {
+  const float dt2 = p.delta_softplus ? softplus2(v2) : v2;
+  return rows.param[i] == kPadding ? 0.0f : dt2;
+}
+
+template <int Count, class IO>
+MMVIM_DEVICE void load_u(const TileRows& rows, const IO* u, int i, float (&x)[Count]) {
+#pragma unroll
+  for (int j = 0; j < Count; ++j) {
+    const int64_t at = rows.u[i + j];
+    x[j] = at >= 0 ? to_float(u[at]) : 0.0f;
+  }
+}
+
+// ---- sums over lanes --------------------------------------------------------------------------------------------------
+
+// Adds up each of `Lanes` values over groups of `Lanes` neighbouring lanes; lane l of a group gets the sum of value l.
+// Takes Lanes - 1 shuffles where one sum at a time would take Lanes log2(Lanes).
+template <int Lanes>
+MMVIM_DEVICE float transpose_sum(const float (&v)[Lanes], int lane) {
+  static_assert(Lanes == 1 || Lanes == 2 || Lanes == 4);
+  if constexpr (Lanes == 1) {
+    return v[0];
+  } else if constexpr (Lanes == 2) {
+    const bool odd = lane & 1;
+    const float keep = odd ? v[1] : v[0], give = odd ? v[0] : v[1];
+    return keep + __shfl_xor_sync(kAllLanes, give, 1);
+  } else {
+    const bool odd = lane & 1, high = lane & 2;
+    const float keep0 = high ? v[2] : v[0], give0 = high ? v[0] : v[2];
+    const float keep1 = high ? v[3] : v[1], give1 = high ? v[1] : v[3];
+    const float sum0 = keep0 + __shfl_xor_sync(kAllLanes, give0, 2);
+    const float sum1 = keep1 + __shfl_xor_sync(kAllLanes, give1, 2);
+    const float keep = odd ? sum1 : sum0, give = odd ? sum0 : sum1;
+    return keep + __shfl_xor_sync(kAllLanes, give, 1);
+  }
+}
+
+// ---- segments (host) --------------------------------------------------------------------------------------------------
+
+struct Segments {
+  int64_t tiles;   // of a whole walk
+  int64_t length;  // tiles per segment; the last one may have fewer
+  int64_t count;
+};
+
+// How a walk is cut, from shapes and the card alone: whole where that gives `wanted` warps to each of a
+// multiprocessor's four schedulers, otherwise into pieces of `shortest` tiles or more.
+inline Segments cut_walk(const ScanInputs& p, const Device& device, int64_t warps, double wanted, int64_t shortest) {
+  const int64_t tiles = ceil_div(p.walks.steps, kTile);
+  const double schedulers = 4.0 * device.multiprocessors;
+  const int64_t pieces = warps >= wanted * schedulers ? 1 : static_cast<int64_t>(wanted * schedulers / warps) + 1;
+  const int64_t length = larger(ceil_div(tiles, pieces), smaller(shortest, tiles));
+  return {tiles, length, ceil_div(tiles, length)};
+}
+
+}  // namespace mmvim::cuda
