@@ -144,7 +144,9 @@ def machine(device: str = 'cpu') -> dict[str, str]:
     about = {'processor': f'{cpu}, {os.cpu_count()} cores'}
     if device == 'cuda':
         card = torch.cuda.get_device_properties(0)
-        about['card'] = f'{card.name}, {card.total_memory / 2**30:.0f} GiB, {card.multi_processor_count} multiprocessors'
+        about['card'] = (
+            f'{card.name}, {card.total_memory / 2**30:.0f} GiB, {card.multi_processor_count} multiprocessors'
+        )
         about['CUDA of torch'] = torch.version.cuda
     return {
         **about,

@@ -1,0 +1,152 @@
+"""What models cost: counts against published ones, measurements against what is known, and what happens at limits."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import MODELS, DefaultScope
+
+from mmvim.analysis import cost, models
+from mmvim.analysis.cost import Case
+from mmvim.analysis.flops import count_operations
+from mmvim.analysis.measure import forbid_more_memory, in_child, peak_memory
+
+ROOT = Path(__file__).parents[2]
+# GFLOPs of whole segmentors at 512 x 2048, as the script of VMamba's authors prints them, and their parameters.
+SEGMENTORS = {'t': (948.78, 61_902_572), 's': (1028.40, 81_801_260), 'b': (1170.34, 122_069_292)}
+# Giga multiply-adds at 224 x 224 as published, to one digit, and what a classifier has behind the backbone.
+CLASSIFIERS = {
+    **{f'mambaout_{arch}': (count, 4 * dims * (dims + 1000)) for arch, count, dims in (
+        ('femto', 1.2, 288), ('kobe', 1.5, 288), ('tiny', 4.5, 576), ('small', 9.0, 576), ('base', 15.8, 768)
+    )},
+    **{f'vmamba_{arch}': (count, dims * 1000) for arch, count, dims in (
+        ('tiny', 4.9, 768), ('small', 8.7, 768), ('base', 15.4, 1024), ('v0_tiny', 5.6, 768), ('v0_base', 18.0, 1024)
+    )},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('variant', SEGMENTORS)
+def test_operations_and_parameters_of_segmentors(variant: str) -> None:
+    cfg = Config.fromfile(ROOT / f'configs/vmamba/upernet_vmamba_{variant}_ade20k.py')
+    cfg.model.backbone.init_cfg = None
+    with DefaultScope.overwrite_default_scope('mmseg'), torch.device('meta'):
+        model = revert_sync_batchnorm(MODELS.build(cfg.model)).eval()
+        found = count_operations(model, torch.rand(1, 3, 512, 2048))
+    operations, parameters = SEGMENTORS[variant]
+    assert found['total'] / 1e9 == pytest.approx(operations, rel=2e-3)
+    assert sum(p.numel() for p in model.parameters()) == parameters
+
+
+@pytest.mark.parametrize('name', CLASSIFIERS)
+def test_operations_of_classifiers(name: str) -> None:
+    published, head = CLASSIFIERS[name]
+    _, found = cost.count(Case(name, 224))
+    assert (found + head) / 1e9 == pytest.approx(published, rel=5e-3, abs=0.05)
+
+
+def test_scans_are_counted_by_the_formula() -> None:
+    """Vim-Ti at 64 x 64: 24 layers, 16 tokens, two walks, 384 channels, 16 states, steps of rank 12."""
+    with torch.device('meta'):
+        found = count_operations(models.build('vim_tiny', 64), torch.rand(1, 3, 64, 64))
+    assert found['scans'] == 24 * 16 * 2 * 384 * (9 * 16 + 1 + 12)
+    assert found['total'] == sum(found.values()) - found['total']
+
+
+def test_both_ways_of_attention_cost_the_same() -> None:
+    assert cost.count(Case('deit_tiny', 96)) == cost.count(Case('deit_tiny_naive', 96))
+
+
+@pytest.mark.parametrize('name', models.NAMED)
+def test_every_model_is_built(name: str) -> None:
+    with torch.device('meta'):
+        maps = models.build(name, 64)(torch.rand(1, 3, 64, 64))
+    assert maps[-1].shape[-1] == (4 if name.startswith(('vim', 'deit')) else 2)
+
+
+def test_unknown_model_names_the_nearest() -> None:
+    with pytest.raises(ValueError, match="unknown model 'vmamba_tinny'; the nearest is 'vmamba_tiny'"):
+        models.build('vmamba_tinny', 224)
+
+
+def _hold(megabytes: int) -> int:
+    return peak_memory(lambda: torch.ones(megabytes * 2**18).sum())
+
+
+def _ask_for_too_much() -> None:
+    forbid_more_memory(2**28)
+    torch.ones(2**28)
+
+
+def test_peak_memory_is_what_is_held() -> None:
+    assert in_child(_hold, 100) == pytest.approx(100 * 2**20, rel=0.05)
+
+
+def test_memory_that_is_not_there_is_refused() -> None:
+    with pytest.raises(RuntimeError, match='allocate memory'):
+        in_child(_ask_for_too_much)
+
+
+def test_time_runs_out() -> None:
+    with pytest.raises(TimeoutError, match='not finished within 2 s'):
+        in_child(time.sleep, 60, timeout=2)
+
+
+def test_survey_goes_on_after_a_failure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A model that does not fit is not tried at larger sizes, and the rest is measured, written and drawn."""
+
+    def run(measure, case, seconds, timeout):
+        assert measure is cost.measure
+        if case == Case('deit_tiny_naive', 128):
+            raise MemoryError('does not fit')
+        assert case != Case('deit_tiny_naive', 256)
+        return cost.Cost(1e-3 * case.size, 2e-3 * case.size, 10**6)
+
+    monkeypatch.setattr(cost, 'in_child', run)
+    seen = []
+    cases = [Case(name, size) for size in (64, 128, 256) for name in ('vim_tiny', 'deit_tiny_naive')]
+    rows = cost.survey(cases, 1.0, 60.0, seen.append)
+    assert rows == seen
+    notes = {(row['model'], row['size']): row.get('note') for row in rows}
+    assert notes['deit_tiny_naive', 128] == 'does not fit'
+    assert notes['deit_tiny_naive', 256] == 'not tried: 128 x 128: does not fit'
+    assert notes['deit_tiny_naive', 64] is notes['vim_tiny', 256] is None
+    files = cost.write(rows, {'threads': '1'}, tmp_path)
+    assert [file.name for file in files] == ['cost.md', 'cost.json', 'cost.png']
+    table = files[0].read_text()
+    assert 'per multiply-add' in table
+    assert '| Vim-Ti | 64 | 6.9 |' in table
+    assert '| 64.0 | 128.0 | 1.0 |' in table
+    assert len(json.loads(files[1].read_text())['rows']) == 6
+    assert files[2].stat().st_size > 20_000
+
+
+def test_command(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        'tools/analysis/cost.py',
+        '--models',
+        'vim_tiny',
+        '--resolutions',
+        '64',
+        '--seconds',
+        '0',
+    ]
+    result = subprocess.run([*command, '--out', str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    (row,) = json.loads((tmp_path / 'cost.json').read_text())['rows']
+    assert 0 < row['best'] < 10
+    assert 10**5 < row['memory'] < 10**8
+    assert (tmp_path / 'cost.png').exists()
+
+
+def test_command_refuses_unknown_models(tmp_path: Path) -> None:
+    command = [sys.executable, 'tools/analysis/cost.py', '--models', 'vim_tinny', '--out', str(tmp_path)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: unknown model 'vim_tinny'; the nearest is 'vim_tiny'")
