@@ -1,6 +1,6 @@
 """MambaOut's published layouts, the authors' and timm's, to ours and back.
 
-Ours names the body as timm does: each stage holds its blocks and the downsampling in front of them. The two layouts mean
+Ours names the body as timm does: each stage holds its blocks and the downsampling in front of them. The other two mean
 different norms by ``head.norm``; ours puts the classifier under ``classifier.``, with the authors' names behind it.
 """
 

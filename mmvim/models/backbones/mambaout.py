@@ -116,7 +116,7 @@ class MambaOut(Backbone):
     Args:
         arch (str | dict): A key of :attr:`arch_zoo`, or a dict with ``embed_dims`` (channels of each stage, the first
             number even) and ``depths`` (blocks per stage) and, if wanted, ``expansion`` (gated channels of a block /
-            channels of the stage; defaults to 8 / 3) and ``kernel_size`` (of the depthwise convolutions; defaults to 7).
+            channels of the stage, by default 8 / 3) and ``kernel_size`` (of the depthwise convolutions, by default 7).
         in_channels (int): Channels of the image.
         out_indices (int | Sequence[int]): Stages whose output is returned, each through a LayerNorm of its own
             (``outnorm{i}``); negative ones count from the end. Stages behind the last of them are not computed.
@@ -125,7 +125,7 @@ class MambaOut(Backbone):
             stages with their outputs' norms too.
         with_cp (bool): Whether to save memory in training by computing each block again in the backward pass.
         init_cfg (dict | None): ``dict(type='Pretrained', checkpoint=...)`` reads official files, timm's and own ones. A
-            classifier has no ``outnorm``: they start as new ones. Its own norm stands behind the pooling and is left out.
+            classifier has no ``outnorm``: they start as new ones. Its norm stands behind the pooling and is left out.
 
     Raises:
         ValueError: If arguments do not fit each other.

@@ -1,0 +1,17 @@
+"""UPerNet, MambaOut-S, ADE20K, 160k iterations, crops of 512."""
+
+_base_ = [
+    '../_base_/models/upernet_mambaout.py',
+    '../_base_/datasets/ade20k.py',
+    '../_base_/schedules/adamw_160k_pyramid.py',
+    '../_base_/default_runtime_seg.py',
+]
+# Published at github.com/yuweihao/MambaOut/releases/tag/model.
+model = dict(
+    backbone=dict(
+        arch='small',
+        drop_path_rate=0.4,
+        init_cfg=dict(type='Pretrained', checkpoint='weights/mambaout_small.pth'),
+    ),
+)
+train_dataloader = dict(batch_size=2)  # x 8 GPUs
