@@ -1,0 +1,1 @@
+"""Running models on images, videos, and images too large for memory."""

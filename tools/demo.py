@@ -1,0 +1,9 @@
+"""Draw what a model sees: ``python tools/demo.py IMAGE|FOLDER|VIDEO MODEL [WEIGHTS]`` (see ``--help``)."""
+
+import sys
+
+from mmvim.engine.launch import run_tool
+from mmvim.inference.demo import main
+
+if __name__ == '__main__':
+    run_tool(lambda: sys.exit(main()))
