@@ -6,14 +6,20 @@ mmseg's; nothing here needs mmdet, mmseg or torch.
 
 from collections.abc import Callable
 
+from mmengine.registry import DATASETS as ROOT_DATASETS
 from mmengine.registry import HOOKS as ROOT_HOOKS
+from mmengine.registry import METRICS as ROOT_METRICS
 from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as ROOT_OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.registry import OPTIM_WRAPPERS as ROOT_OPTIM_WRAPPERS
 from mmengine.registry import RUNNERS as ROOT_RUNNERS
+from mmengine.registry import TRANSFORMS as ROOT_TRANSFORMS
 from mmengine.registry import Registry
 
 MODELS = Registry('model', parent=ROOT_MODELS, locations=['mmvim.models'])
+DATASETS = Registry('dataset', parent=ROOT_DATASETS, locations=['mmvim.datasets.imagenet'])
+TRANSFORMS = Registry('transform', parent=ROOT_TRANSFORMS, locations=['mmvim.datasets.imagenet'])
+METRICS = Registry('metric', parent=ROOT_METRICS, locations=['mmvim.datasets.accuracy'])
 HOOKS = Registry('hook', parent=ROOT_HOOKS, locations=['mmvim.engine'])
 RUNNERS = Registry('runner', parent=ROOT_RUNNERS, locations=['mmvim.engine'])
 OPTIM_WRAPPERS = Registry('optim_wrapper', parent=ROOT_OPTIM_WRAPPERS, locations=['mmvim.engine'])

@@ -106,6 +106,8 @@ def fit_model(model: nn.Module, checkpoint: dict, source: str, new_classes: bool
     name = os.path.basename(str(source))
     model = _unwrapped(model)
     state = _converted(checkpoint, name)
+    if hasattr(model, 'from_published'):
+        state = model.from_published(state)
     own = model.state_dict()
     report = Report(name, 'model')
     backbone = {key.removeprefix(_BACKBONE): state[key] for key in state if key.startswith(_BACKBONE)}

@@ -25,6 +25,15 @@ _COLLECTIONS = {
         'README': 'configs/vmamba/README.md',
         'Code': 'https://github.com/MzeroMiko/VMamba',
     },
+    'MambaOut': {
+        'Metadata': {'Architecture': ['Gated CNN']},
+        'Paper': {
+            'Title': 'MambaOut: Do We Really Need Mamba for Vision?',
+            'URL': 'https://arxiv.org/abs/2405.07992',
+        },
+        'README': 'configs/mambaout/README.md',
+        'Code': 'https://github.com/yuweihao/MambaOut',
+    },
 }
 _TASKS = {
     'mIoU': 'Semantic Segmentation',

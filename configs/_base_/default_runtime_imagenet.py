@@ -1,0 +1,14 @@
+"""What the evaluation of every classifier shares."""
+
+default_scope = 'mmvim'
+# The dotted type names find mmvim by themselves; with this import a fault inside mmvim shows its own message as well.
+custom_imports = dict(imports=['mmvim'], allow_failed_imports=False)
+
+env_cfg = dict(
+    cudnn_benchmark=True,
+    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
+    dist_cfg=dict(backend='nccl'),
+)
+log_level = 'INFO'
+load_from = None
+resume = False

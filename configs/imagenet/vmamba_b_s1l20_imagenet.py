@@ -1,0 +1,11 @@
+"""VMamba-B, s1l20, ImageNet-1k: the published classifier."""
+
+_base_ = [
+    '../_base_/models/classifier.py',
+    '../_base_/datasets/imagenet.py',
+    '../_base_/default_runtime_imagenet.py',
+]
+model = dict(
+    backbone=dict(type='mmvim.VMamba', arch='base_s1l20', out_indices=3),
+    head=dict(in_channels=1024),
+)

@@ -1,0 +1,43 @@
+"""Whole classifiers: the names in a published file and those in :class:`mmvim.models.ImageClassifier`."""
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from .families import family_of
+
+_BACKBONE = 'backbone.'
+# Of each family: what a name in its layout begins with, and what the classifier's name begins with instead. The first
+# that fits holds; all other tensors are the backbone's.
+_NAMES = {
+    'Vim': (('head.', 'head.fc.'),),
+    # VMamba norms the last map before it is pooled, as it does for a dense model.
+    'VMamba': (('classifier.norm.', 'backbone.outnorm3.'), ('classifier.head.', 'head.fc.')),
+    'MambaOut': (
+        ('classifier.norm.', 'head.norm.'),
+        ('classifier.head.norm.', 'head.hidden_norm.'),
+        ('classifier.head.', 'head.'),
+    ),
+}
+
+
+def from_classifier(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of a classifier, in the layout of their family, with the names that an ``ImageClassifier`` has.
+
+    Checkpoints of an ``ImageClassifier`` and files of other models stay as they are.
+    """
+    family = family_of(state)
+    if family is None or any(key.startswith(_BACKBONE) for key in state):
+        return dict(state)
+    return {_renamed(key, _NAMES[family.NAME], _BACKBONE + key): tensor for key, tensor in state.items()}
+
+
+def to_classifier(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of :func:`from_classifier`."""
+    names = [(new, old) for old, new in _NAMES[family_of(state).NAME]]
+    return {_renamed(key, names, key.removeprefix(_BACKBONE)): tensor for key, tensor in state.items()}
+
+
+def _renamed(key: str, names: list[tuple[str, str]], otherwise: str) -> str:
+    pair = next((pair for pair in names if key.startswith(pair[0])), None)
+    return otherwise if pair is None else pair[1] + key.removeprefix(pair[0])
