@@ -10,9 +10,9 @@ from types import ModuleType
 
 from torch import Tensor
 
-from . import mambaout, vim, vmamba
+from . import deit, mambaout, vim, vmamba
 
-FAMILIES: tuple[ModuleType, ...] = (vim, vmamba, mambaout)
+FAMILIES: tuple[ModuleType, ...] = (vim, vmamba, mambaout, deit)
 
 _SIGNS = (
     ('Mamba with one direction', r'layers\.\d+\.mixer\.A_log$'),

@@ -1,8 +1,9 @@
 """Backbones, one file a family."""
 
+from .deit import DeiT
 from .mambaout import MambaOut
 from .mm_vssm import MM_VSSM
 from .vim import Vim
 from .vmamba import VMamba
 
-__all__ = ['MM_VSSM', 'MambaOut', 'VMamba', 'Vim']
+__all__ = ['MM_VSSM', 'DeiT', 'MambaOut', 'VMamba', 'Vim']
