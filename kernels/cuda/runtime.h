@@ -9,7 +9,7 @@
 #include "emulator.h"
 #endif
 
-#define MMVIM_DEVICE static __device__ __forceinline__
+#define MMVIM_DEVICE __device__ __forceinline__
 
 // `type* name`: the block's dynamic shared memory, aligned to 16 bytes. The only kind of shared memory there is here.
 #if defined(__CUDACC__)

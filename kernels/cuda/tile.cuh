@@ -4,6 +4,7 @@
 // holds both halves loads the same rows for both and meets in the middle of its segment. Tiles are kTile positions.
 // Inside shared memory the rows of a tile are in walking order, so the loops over them know no direction.
 #pragma once
+#include <type_traits>
 #include <vector>
 
 #include "../core/arguments.h"
@@ -26,7 +27,7 @@ MMVIM_HD int64_t larger(int64_t a, int64_t b) { return a < b ? b : a; }
 struct Route {
   bool column;
   int ascending = -1, descending = -1;  // walks; -1: none
-  int halves() const { return (ascending >= 0) + (descending >= 0); }
+  __host__ __device__ int halves() const { return (ascending >= 0) + (descending >= 0); }
 };
 
 // Every walk in one route, in a fixed order. Two directions share a route only if `paired`.
