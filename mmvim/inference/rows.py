@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,7 +43,7 @@ def open_rows(path: str | Path) -> Iterator[Rows]:
     if suffix == '.npy':
         yield ArrayRows(open_array(path), str(path))
     elif suffix in ('.tif', '.tiff'):
-        with _tifffile().TiffFile(path) as file:
+        with _open_tiff(path) as file:
             yield TiffRows(file, str(path))
     else:
         _check_fits(count_pixels(path) * 3, path)
@@ -173,11 +174,16 @@ def free_memory() -> int | None:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith('MemAvailable:')), None)
 
 
-def _tifffile() -> Any:
+def _open_tiff(path: str | Path) -> Any:
     try:
         import tifffile
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             'reading a TIFF in parts needs tifffile; in the folder of mmvim: pip install ".[large]"'
         ) from error
-    return tifffile
+    try:
+        file = tifffile.TiffFile(path)
+        file.pages.first  # noqa: B018  is read here
+    except (ValueError, IndexError, struct.error) as error:
+        raise ValueError(f'{path} is no TIFF, or its beginning is damaged ({error})') from error
+    return file
