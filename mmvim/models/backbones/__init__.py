@@ -1,9 +1,10 @@
 """Backbones, one file a family."""
 
+from .convnext import ConvNeXt
 from .deit import DeiT
 from .mambaout import MambaOut
 from .mm_vssm import MM_VSSM
 from .vim import Vim
 from .vmamba import VMamba
 
-__all__ = ['MM_VSSM', 'DeiT', 'MambaOut', 'VMamba', 'Vim']
+__all__ = ['MM_VSSM', 'ConvNeXt', 'DeiT', 'MambaOut', 'VMamba', 'Vim']

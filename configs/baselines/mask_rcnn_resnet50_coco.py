@@ -1,0 +1,14 @@
+"""Mask R-CNN, ResNet-50, COCO, 12 epochs."""
+
+_base_ = [
+    '../_base_/models/mask_rcnn_resnet.py',
+    '../_base_/datasets/coco_instance.py',
+    '../_base_/schedules/sgd_1x.py',
+    '../_base_/default_runtime_det.py',
+]
+# Published at download.pytorch.org/models, torchvision's first weights.
+model = dict(
+    backbone=dict(
+        init_cfg=dict(type='Pretrained', checkpoint='weights/resnet50-0676ba61.pth'),
+    ),
+)

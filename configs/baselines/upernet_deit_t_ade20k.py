@@ -1,0 +1,16 @@
+"""UPerNet, DeiT-Ti, ADE20K: Vim-Ti's config with another backbone."""
+
+_base_ = '../vim/upernet_vim_t_ade20k.py'
+# Published at github.com/facebookresearch/deit.
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type='mmvim.DeiT',
+        arch='tiny',
+        out_indices=(2, 5, 8, 11),
+        drop_path_rate=0.1,
+        init_cfg=dict(type='Pretrained', checkpoint='weights/deit_tiny_patch16_224-a1311bcf.pth'),
+    ),
+)
+# DeiT has half as many blocks: about 0.92 squared leaves the embeddings the same rate.
+optim_wrapper = dict(paramwise_cfg=dict(layer_decay_rate=0.85))
