@@ -16,6 +16,8 @@ from mmvim.analysis import cost, models
 from mmvim.analysis.cost import Case
 from mmvim.analysis.flops import count_operations
 from mmvim.analysis.measure import forbid_more_memory, in_child, peak_memory
+from mmvim.engine.launch import run_tool
+from tools.analysis.cost import main
 
 ROOT = Path(__file__).parents[2]
 # GFLOPs of whole segmentors at 512 x 2048, as the script of VMamba's authors prints them, and their parameters.
@@ -145,8 +147,7 @@ def test_command(tmp_path: Path) -> None:
     assert (tmp_path / 'cost.png').exists()
 
 
-def test_command_refuses_unknown_models(tmp_path: Path) -> None:
-    command = [sys.executable, 'tools/analysis/cost.py', '--models', 'vim_tinny', '--out', str(tmp_path)]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert result.returncode == 1
-    assert result.stderr.startswith("error: unknown model 'vim_tinny'; the nearest is 'vim_tiny'")
+def test_command_refuses_unknown_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, 'argv', ['cost.py', '--models', 'vim_tinny'])
+    with pytest.raises(SystemExit, match="error: unknown model 'vim_tinny'; the nearest is 'vim_tiny'"):
+        run_tool(main)
