@@ -1,0 +1,595 @@
+// Gradients of the scan. A block takes kGroup channels of one batch element and walk through one segment, from its last
+// tile to its first, and recomputes the states of a tile from the one that the forward pass left at the tile's beginning.
+//
+// With g = dL/dh, a = exp(delta A) and h' the state before a step:
+//   g_t = C_t dy_t + a_{t+1} g_{t+1}      dB_t = sum over channels of g delta u      dC_t = sum over channels of dy h
+//   s1 = sum_n g B,  s2 = sum_n g a h' A:  du = delta s1 + D dy,  ddelta = u s1 + s2,  dA += g a h' delta
+// What goes from step to step is the carry a g. a h' is formed as a product and not as h - delta u B, which cancels where
+// a is small. Here "first" and "before" are meant in walking order, which is also the order of a tile's rows.
+//
+// With several segments, `aggregate_kernel` finds the carry that leaves each of them if none enters, and `carry_kernel`
+// makes of these the ones that enter. Sums over channels, batch or walks are written as parts, for reduce.cuh to add up.
+#pragma once
+#include "scan_backward_work.cuh"
+
+namespace mmvim::cuda {
+
+// Steps of which a thread holds decays and states in registers.
+constexpr int kMicro = 8;
+constexpr int kMicros = kTile / kMicro;
+
+// Which part of the work a block does.
+struct Place {
+  Path path;
+  int group;
+  int64_t batch, segment, slice, channel;  // slice: of all (batch, walk); channel: the group's first
+};
+
+MMVIM_HD Place find_place(const BackwardWork& w, unsigned block) {
+  Place at;
+  at.group = static_cast<int>(block % w.groups), block /= w.groups;
+  const int k = static_cast<int>(block % w.walks);
+  block /= w.walks;
+  const int kind = w.p.walks.table ? 0 : static_cast<int>(w.kinds >> (2 * k) & 3);
+  at.path = {w.first_walk + k, (kind & 1) != 0, (kind & 2) != 0};
+  at.batch = block % w.p.batch, at.segment = block / w.p.batch;
+  at.slice = at.batch * w.p.walks.count + at.path.walk;
+  at.channel = int64_t{at.group} * kGroup;
+  return at;
+}
+
+// Rows of a tile and, in u_row, of u. Where the walk has fewer steps the padding comes first: a state or a carry passes
+// through it unchanged.
+struct Steps : TileRows {
+  int u_row[kTile];
+};
+
+// Rows of the tile that are padding; `turn` counts the tiles in walking order.
+MMVIM_HD int padding(const BackwardWork& w, const Path& path, int64_t turn) {
+  const bool partial = turn == (path.descending ? 0 : w.cut.tiles - 1);
+  return partial ? static_cast<int>(w.cut.tiles * kTile - w.p.walks.steps) : 0;
+}
+
+MMVIM_HD void find_step(const BackwardWork& w, const Place& at, int64_t turn, int i, Steps& rows) {
+  const ScanBackward& p = w.p;
+  if (i < padding(w, at.path, turn)) {
+    rows.u[i] = rows.delta[i] = kPadding;
+    rows.param[i] = rows.token[i] = rows.u_row[i] = kPadding;
+    return;
+  }
+  const int64_t step = turn * kTile + i - (at.path.descending ? w.cut.tiles * kTile - p.walks.steps : padding(w, at.path, turn));
+  const int token = token_at(p.walks, at.path, at.path.descending ? p.walks.steps - 1 - step : step);
+  const int u = p.u_step ? static_cast<int>(step) : token, param = p.param_step ? static_cast<int>(step) : token;
+  rows.token[i] = token, rows.param[i] = param, rows.u_row[i] = u;
+  rows.u[i] = u < 0 ? kNoRow : at.batch * p.u.batch + at.path.walk * p.u.walk + u * p.u.row;
+  rows.delta[i] = param < 0 ? kNoRow : at.batch * p.delta.batch + at.path.walk * p.delta.walk + param * p.delta.row;
+}
+
+// ---- a tile in shared memory ------------------------------------------------------------------------------------------
+
+// Ranks of a low-rank delta that are gone through at once, and the room that takes.
+constexpr int kRanks = 32, kRowOfRanks = kTile + 4;
+constexpr int kProjection = kRanks * (kGroup + 1) + kRanks * kRowOfRanks;
+
+template <int N>
+struct Staged {
+  float4 step[kTile][kGroup];  // delta log2 e, delta u, dy, u
+  __align__(16) float bc[kTile][2 * Layout<N>::chunk];
+  Steps rows;
+};
+
+template <int N>
+struct AggregateTile : Staged<N> {
+  __align__(16) float projection[kProjection];
+};
+
+template <int N>
+struct AdjointTile : Staged<N> {
+  using L = Layout<N>;
+  static constexpr int plane = kTile * kGroup + 8;  // the lanes that write all planes at once hit different banks
+  __align__(16) float before[kMicros - 1][L::warps * kWarp][L::per_lane];  // states before all but the last micro tile
+  __align__(16) float part[2][L::warps][kMicro][2 * L::chunk];             // dB, dC of a micro tile, a warp's channels
+  __align__(16) float sums[3 * plane];                                     // over states: s1, s2, y
+};
+static_assert(kProjection <= 3 * AdjointTile<1>::plane);  // which lies there before there are sums
+
+// The states of a channel that a thread holds, read and written at once.
+template <int N>
+struct __align__(sizeof(float) * Layout<N>::per_lane) Own {
+  float v[Layout<N>::per_lane];
+};
+template <int N>
+MMVIM_HD Own<N> read(const float* from) {
+  return *reinterpret_cast<const Own<N>*>(from);
+}
+
+// step[row][channel].x = (dt_weight @ delta) of the tile. Any rank fits: a few are staged at a time.
+template <class IO, int Warps>
+__device__ __forceinline__ void project_delta(const ScanBackward& p, const Place& at, const Steps& rows, float* scratch,
+                                              float4 (*step)[kGroup]) {
+  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+  const float* weight = static_cast<const float*>(p.dt_weight.data) + at.path.walk * p.dt_weight.walk;
+  const IO* delta = static_cast<const IO*>(p.delta.data);
+  float *weights = scratch, *low = scratch + kRanks * (kGroup + 1);  // [rank][channel], [rank][row]
+  for (int64_t first = 0; first < p.rank; first += kRanks) {
+    const int count = static_cast<int>(smaller(kRanks, p.rank - first));
+    if (first) __syncthreads();
+    if (lane < count)
+      for (int i = warp; i < kTile; i += Warps) {
+        const int64_t row = rows.delta[i], channel = smaller(at.channel + i, p.channels - 1);
+        weights[lane * (kGroup + 1) + i] = weight[channel * p.rank + first + lane];
+        low[lane * kRowOfRanks + i] = row >= 0 ? to_float(delta[row + first + lane]) : 0.0f;
+      }
+    __syncthreads();
+    for (int i = warp * kMicro; i < kTile; i += Warps * kMicro) {
+      float sum[kMicro];
+#pragma unroll
+      for (int j = 0; j < kMicro; ++j) sum[j] = first ? step[i + j][lane].x : 0.0f;
+      for (int r = 0; r < count; ++r) {
+        const float w = weights[r * (kGroup + 1) + lane];
+        const float4* x = reinterpret_cast<const float4*>(low + r * kRowOfRanks + i);
+        const float4 x0 = x[0], x1 = x[1];
+        sum[0] += w * x0.x, sum[1] += w * x0.y, sum[2] += w * x0.z, sum[3] += w * x0.w;
+        sum[4] += w * x1.x, sum[5] += w * x1.y, sum[6] += w * x1.z, sum[7] += w * x1.w;
+      }
+#pragma unroll
+      for (int j = 0; j < kMicro; ++j) step[i + j][lane].x = sum[j];
+    }
+  }
+}
+
+// Fills in step[][], rows by warps and channels by lanes. The states need u, their adjoint does not.
+template <class IO, int Warps, bool WithU>
+__device__ __forceinline__ void stage_steps(const ScanBackward& p, const Place& at, const Steps& rows, float* scratch,
+                                            float4 (*step)[kGroup]) {
+  if (p.rank) project_delta<IO, Warps>(p, at, rows, scratch, step);
+  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+  const int64_t channel = at.channel + lane;
+  if (channel >= p.channels) {
+    for (int i = warp; i < kTile; i += Warps) step[i][lane] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    return;
+  }
+  const IO *u = static_cast<const IO*>(p.u.data) + channel, *delta = static_cast<const IO*>(p.delta.data) + channel;
+  const IO* z = p.z.data ? slice<IO>(p.z, at.batch, 0) + channel : nullptr;
+  const int64_t grad = at.batch * p.grad.batch + at.path.walk * p.grad.walk + channel;
+  const float* bias = static_cast<const float*>(p.bias.data);
+  const float bias2 = bias ? bias[at.path.walk * p.bias.walk + channel] * kLog2e : 0.0f;
+  const float scale = static_cast<float>(p.scale);
+  for (int first = warp * kMicro; first < kTile; first += Warps * kMicro) {
+#pragma unroll 4
+    for (int i = first; i < first + kMicro; ++i) {
+      const int64_t delta_at = rows.delta[i], u_at = rows.u[i], token = rows.token[i];
+      const float raw = p.rank ? step[i][lane].x : delta_at >= 0 ? to_float(delta[delta_at]) : 0.0f;
+      const float x = WithU && u_at >= 0 ? to_float(u[u_at]) : 0.0f;
+      float dy = token >= 0 ? load_as(p.grad_type, p.grad.data, grad + token * p.grad.row) * scale : 0.0f;
+      if (z && token >= 0) dy *= silu(to_float(z[token * p.z.row]));
+      const float dt2 = finish_delta(p, rows, i, raw * kLog2e + bias2);
+      step[i][lane] = make_float4(dt2, dt2 * (kLn2f * x), dy, x);
+    }
+  }
+}
+
+template <class IO, int N>
+__device__ __forceinline__ void stage_b_c(const ScanBackward& p, const Place& at, int first, Staged<N>& tile) {
+  constexpr int chunk = Layout<N>::chunk, threads = Layout<N>::warps * kWarp;
+  const int states = static_cast<int>(p.states);
+  stage_states<chunk, IO>(p.b, at.batch, at.path.walk, tile.rows, first, states, &tile.bc[0][0], 2 * chunk, threadIdx.x,
+                          threads);
+  stage_states<chunk, IO>(p.c, at.batch, at.path.walk, tile.rows, first, states, &tile.bc[0][chunk], 2 * chunk,
+                          threadIdx.x, threads);
+}
+
+// ---- the part of a thread ---------------------------------------------------------------------------------------------
+
+// While states are gone through, a thread has `per_lane` of them, from `first` on, of one channel.
+template <int N>
+struct Part {
+  using L = Layout<N>;
+  int slot;  // the channel within the group
+  int piece;
+  int64_t channel;
+  bool here;
+
+  __device__ __forceinline__ explicit Part(const BackwardWork& w, const Place& at) {
+    const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+    slot = warp * L::channels_per_warp + lane / L::lanes, piece = lane % L::lanes;
+    channel = at.channel + slot, here = channel < w.p.channels;
+  }
+  __device__ __forceinline__ int first(int chunk) const { return chunk + piece * L::per_lane; }
+};
+
+// The first `count` of a thread's states from and to memory, the others are 0.
+template <int N>
+__device__ __forceinline__ void load_states(const float* from, int64_t stride, int count, float (&to)[Layout<N>::per_lane]) {
+#pragma unroll
+  for (int n = 0; n < Layout<N>::per_lane; ++n) to[n] = n < count ? from[n * stride] : 0.0f;
+}
+template <int N>
+__device__ __forceinline__ void store_states(const float (&from)[Layout<N>::per_lane], int64_t stride, int count, float* to) {
+#pragma unroll
+  for (int n = 0; n < Layout<N>::per_lane; ++n)
+    if (n < count) to[n * stride] = from[n];
+}
+
+// Where a thread's states of a chunk lie in memory.
+template <int N>
+struct Home {
+  int count;  // of states that exist
+  int64_t a, da, carry, saved;
+
+  __device__ __forceinline__ Home(const BackwardWork& w, const Place& at, const Part<N>& part, int chunk) {
+    const ScanBackward& p = w.p;
+    const int first = part.first(chunk);
+    count = part.here ? static_cast<int>(p.states) - first : 0;
+    a = at.path.walk * p.a.walk + part.channel * p.states + first;
+    const int64_t slice = at.segment * p.batch * p.walks.count + at.slice;
+    da = (slice * p.channels + part.channel) * p.states + first;
+    carry = (slice * p.states + first) * p.channels + part.channel;
+    saved = (at.slice * (w.cut.tiles - 1) * p.states + first) * p.channels + part.channel;
+  }
+};
+
+template <int N>
+__device__ __forceinline__ void load_a(const BackwardWork& w, const Home<N>& home, float (&a)[Layout<N>::per_lane]) {
+  load_states<N>(static_cast<const float*>(w.p.a.data) + home.a, 1, home.count, a);
+}
+
+// The carry that enters a segment, or goes on with it where states come in chunks.
+template <int N>
+__device__ __forceinline__ void load_carry(const BackwardWork& w, const Home<N>& home, bool resumed,
+                                           float (&carry)[Layout<N>::per_lane]) {
+  const bool zero = !resumed && w.cut.count == 1;
+  load_states<N>(w.carry + home.carry, w.p.channels, zero ? 0 : home.count, carry);
+}
+
+// ---- carries from segment to segment ----------------------------------------------------------------------------------
+
+// Of all segments but the first: the carry that leaves it if none enters, and the sum of its deltas.
+template <class IO, int N>
+__global__ void __launch_bounds__(Layout<N>::warps* kWarp) aggregate_kernel(const BackwardWork w) {
+  using L = Layout<N>;
+  MMVIM_SHARED(AggregateTile<N>, tile);
+  const ScanBackward& p = w.p;
+  Place at = find_place(w, blockIdx.x);
+  ++at.segment;
+  const Part<N> part(w, at);
+  const int64_t begin = at.segment * w.cut.length, end = smaller(begin + w.cut.length, w.cut.tiles);
+  float carry[L::per_lane], a[L::per_lane], total = 0.0f;
+  for (int n = 0; n < L::per_lane; ++n) carry[n] = 0.0f;
+  load_a(w, Home<N>(w, at, part, 0), a);
+  for (int64_t turn = end - 1; turn >= begin; --turn) {
+    if (threadIdx.x < kTile) find_step(w, at, turn, threadIdx.x, tile->rows);
+    __syncthreads();
+    stage_steps<IO, L::warps, false>(p, at, tile->rows, tile->projection, tile->step);
+    for (int chunk = 0; chunk < (N ? L::chunk : static_cast<int>(p.states)); chunk += L::chunk) {
+      const Home<N> home(w, at, part, chunk);
+      if constexpr (!N) {
+        load_a(w, home, a);
+        load_states<N>(w.carry + home.carry, p.channels, turn == end - 1 ? 0 : home.count, carry);
+      }
+      stage_b_c<IO>(p, at, chunk, *tile);
+      __syncthreads();
+#pragma unroll 8
+      for (int i = kTile - 1; i >= 0; --i) {
+        const float4 step = tile->step[i][part.slot];
+        const Own<N> c = read<N>(&tile->bc[i][L::chunk + part.piece * L::per_lane]);
+#pragma unroll
+        for (int n = 0; n < L::per_lane; ++n) carry[n] = exp2_approx(step.x * a[n]) * (c.v[n] * step.z + carry[n]);
+        if (!chunk) total += step.x;
+      }
+      if constexpr (!N) store_states<N>(carry, p.channels, home.count, w.carry + home.carry);
+      __syncthreads();
+    }
+  }
+  if constexpr (N != 0) {
+    const Home<N> home(w, at, part, 0);
+    store_states<N>(carry, p.channels, home.count, w.carry + home.carry);
+  }
+  if (part.here && part.piece == 0)
+    w.total_delta[(at.segment * p.batch * p.walks.count + at.slice) * p.channels + part.channel] = total;
+}
+
+// Turns these into the carries that enter: one thread for each (batch, walk, state, channel), from the last segment on.
+constexpr int kCarryThreads = 128;
+template <class IO>
+__global__ void __launch_bounds__(kCarryThreads) carry_kernel(const BackwardWork w) {
+  const ScanBackward& p = w.p;
+  const int64_t slices = p.batch * p.walks.count;
+  const int64_t i = int64_t{blockIdx.x} * kCarryThreads + threadIdx.x;
+  const int64_t channel = i % p.channels, n = i / p.channels % p.states, walk = i / p.channels / p.states % p.walks.count;
+  const int64_t slice = i / p.channels / p.states;
+  if (slice >= slices) return;
+  const float a = static_cast<const float*>(p.a.data)[walk * p.a.walk + channel * p.states + n];
+  float entering = 0.0f;
+  for (int64_t segment = w.cut.count - 1; segment > 0; --segment) {
+    const int64_t here = segment * slices + slice;
+    float* carry = w.carry + (here * p.states + n) * p.channels + channel;
+    const float decay = exp2_approx(w.total_delta[here * p.channels + channel] * a);
+    const float leaving = *carry + decay * entering;
+    *carry = entering;
+    entering = leaving;
+  }
+  w.carry[(slice * p.states + n) * p.channels + channel] = entering;
+}
+
+// ---- the adjoint ------------------------------------------------------------------------------------------------------
+
+// Values of dB and dC that are added up over a warp's channels together: of one step or, where that fills the lanes
+// better, of several.
+template <int N>
+struct Gather {
+  static constexpr int per_step = 2 * Layout<N>::per_lane;
+  static constexpr int count = Layout<N>::lanes == 4 ? 8 : 16;
+  static constexpr int steps = count / per_step;
+};
+
+// Adds up each of `Count` values over the lanes that differ in `Bit` and all higher bits. A lane is left with one sum,
+// number `owned_sum`; lanes that have the same one all hold it. Takes half the shuffles of one sum at a time or fewer.
+template <int Count, int Bit>
+__device__ __forceinline__ float sum_channels(const float (&v)[Count], int lane) {
+  if constexpr (Bit == kWarp) {
+    return v[0];
+  } else if constexpr (Count == 1) {
+    const float sum[1] = {v[0] + __shfl_xor_sync(kAllLanes, v[0], Bit)};
+    return sum_channels<1, 2 * Bit>(sum, lane);
+  } else {
+    const bool upper = lane & Bit;
+    float half[Count / 2];
+#pragma unroll
+    for (int i = 0; i < Count / 2; ++i) {
+      const float keep = upper ? v[Count / 2 + i] : v[i], give = upper ? v[i] : v[Count / 2 + i];
+      half[i] = keep + __shfl_xor_sync(kAllLanes, give, Bit);
+    }
+    return sum_channels<Count / 2, 2 * Bit>(half, lane);
+  }
+}
+template <int Count, int Bit>
+__device__ __forceinline__ int owned_sum(int lane) {
+  if constexpr (Count == 1)
+    return 0;
+  else
+    return (lane & Bit ? Count / 2 : 0) + owned_sum<Count / 2, 2 * Bit>(lane);
+}
+
+// Leaves the states before each micro tile but the last in shared memory, the one before the last in `h`.
+template <int N>
+__device__ __forceinline__ void sweep(AdjointTile<N>& tile, const Part<N>& part, int from,
+                                      const float (&a)[Layout<N>::per_lane], Own<N>& h) {
+  using L = Layout<N>;
+#pragma unroll 1
+  for (int micro = from; micro < kMicros - 1; ++micro) {
+    *reinterpret_cast<Own<N>*>(tile.before[micro][threadIdx.x]) = h;
+#pragma unroll
+    for (int i = micro * kMicro; i < (micro + 1) * kMicro; ++i) {
+      const float4& step = tile.step[i][part.slot];
+      const Own<N> b = read<N>(&tile.bc[i][part.piece * L::per_lane]);
+#pragma unroll
+      for (int n = 0; n < L::per_lane; ++n) h.v[n] = exp2_approx(step.x * a[n]) * h.v[n] + step.y * b.v[n];
+    }
+  }
+}
+
+// Adds up s1, s2 and y over the lanes of a channel and writes them, or adds them to what other chunks have left.
+template <int N>
+__device__ __forceinline__ void deliver_sums(AdjointTile<N>& tile, const Part<N>& part, int i, bool add, float s1, float s2,
+                                             float y) {
+  constexpr int lanes = Layout<N>::lanes, plane = AdjointTile<N>::plane;
+  float* to = tile.sums + i * kGroup + part.slot;
+  const auto put = [&](int which, float x) { to[which * plane] = add ? to[which * plane] + x : x; };
+  if constexpr (lanes == 1) {
+    put(0, s1), put(1, s2), put(2, y);
+  } else if constexpr (lanes == 2) {
+    const float both[2] = {s1, s2}, last[2] = {y, 0.0f};
+    put(part.piece, transpose_sum<2>(both, part.piece));
+    const float sum = transpose_sum<2>(last, part.piece);
+    if (!part.piece) put(2, sum);
+  } else {
+    const float all[4] = {s1, s2, y, 0.0f};
+    const float sum = transpose_sum<4>(all, part.piece);
+    if (part.piece < 3) put(part.piece, sum);
+  }
+}
+
+// One micro tile: its decays and states forwards from `before`, then the carry backwards.
+template <int N>
+__device__ __forceinline__ void adjoint(AdjointTile<N>& tile, const Part<N>& part, int micro, bool add,
+                                        const float (&a)[Layout<N>::per_lane], const Own<N>& before,
+                                        float (&carry)[Layout<N>::per_lane], float (&da)[Layout<N>::per_lane]) {
+  using L = Layout<N>;
+  using G = Gather<N>;
+  constexpr int S = L::per_lane;
+  const int lane = threadIdx.x % kWarp, first = micro * kMicro;
+  float decay[kMicro][S], h[kMicro][S];
+#pragma unroll
+  for (int i = 0; i < kMicro; ++i) {
+    const float4& step = tile.step[first + i][part.slot];
+    const Own<N> b = read<N>(&tile.bc[first + i][part.piece * S]);
+#pragma unroll
+    for (int n = 0; n < S; ++n) {
+      decay[i][n] = exp2_approx(step.x * a[n]);
+      h[i][n] = decay[i][n] * (i ? h[i - 1][n] : before.v[n]) + step.y * b.v[n];
+    }
+  }
+  const int owned = owned_sum<G::count, L::lanes>(lane);  // its step, then dB or dC, then its state
+  const int column = owned % G::per_step / S * L::chunk + part.piece * S + owned % S;
+  float* to = &tile.part[micro % 2][threadIdx.x / kWarp][owned / G::per_step][column];
+  float values[G::count];
+#pragma unroll
+  for (int i = kMicro - 1; i >= 0; --i) {
+    const float4 step = tile.step[first + i][part.slot];  // delta log2 e, delta u, dy, u
+    const Own<N> b = read<N>(&tile.bc[first + i][part.piece * S]), c = read<N>(&tile.bc[first + i][L::chunk + part.piece * S]);
+    float s1 = 0.0f, s2 = 0.0f, y = 0.0f;
+#pragma unroll
+    for (int n = 0; n < S; ++n) {
+      const float g = c.v[n] * step.z + carry[n];
+      carry[n] = g * decay[i][n];
+      const float q = carry[n] * (i ? h[i - 1][n] : before.v[n]);
+      s1 += g * b.v[n];
+      s2 += q * a[n];
+      y += h[i][n] * c.v[n];
+      da[n] += q * step.x;
+      values[i % G::steps * G::per_step + n] = g * step.y;
+      values[i % G::steps * G::per_step + S + n] = step.z * h[i][n];
+    }
+    deliver_sums(tile, part, first + i, add, s1, s2, y);
+    if (i % G::steps == 0) {
+      const float sum = sum_channels<G::count, L::lanes>(values, lane);
+      if (lane < G::count * L::lanes) to[i * 2 * L::chunk] = sum;
+    }
+  }
+}
+
+// dB and dC of a micro tile: the sums over warps.
+template <int N>
+__device__ __forceinline__ void deliver_b_c(const BackwardWork& w, const Place& at, const AdjointTile<N>& tile, int micro,
+                                            int chunk) {
+  using L = Layout<N>;
+  const ScanBackward& p = w.p;
+  const int64_t rows = p.param_step ? p.walks.steps : p.walks.tokens;
+  const int64_t first_row = (at.group * p.batch * p.walks.count + at.slice) * rows;
+  for (int e = threadIdx.x; e < kMicro * 2 * L::chunk; e += L::warps * kWarp) {
+    const int i = e / (2 * L::chunk), column = e % (2 * L::chunk), n = chunk + column % L::chunk;
+    const int row = tile.rows.param[micro * kMicro + i];
+    if (row < 0 || n >= p.states) continue;
+    float sum = 0.0f;
+#pragma unroll
+    for (int j = 0; j < L::warps; ++j) sum += tile.part[micro % 2][j][i][column];
+    (column < L::chunk ? w.db : w.dc)[(first_row + row) * p.states + n] = sum;
+  }
+}
+
+// 1 - 2^-x, the derivative of softplus where softplus is x in base 2; by a series where the difference loses digits.
+MMVIM_HD float softplus_slope(float x) {
+  const float y = kLn2f * x;
+  const float series = y * (1.0f + y * (-0.5f + y * (0.166666667f + y * -0.0416666667f)));
+  return x < 0.0625f ? series : 1.0f - exp2_approx(-x);
+}
+
+// What a thread knows of the channel whose rows it writes.
+struct ChannelSums {
+  float skip, dskip = 0.0f, dbias = 0.0f;
+};
+
+// Writes the rows of du, ddelta and y of a tile, rows by warps and channels by lanes.
+template <class IO, int N>
+__device__ __forceinline__ void deliver_rows(const BackwardWork& w, const Place& at, const AdjointTile<N>& tile, int from,
+                                             ChannelSums& sums) {
+  using L = Layout<N>;
+  const ScanBackward& p = w.p;
+  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+  const int64_t channel = at.channel + lane;
+  if (channel >= p.channels) return;
+  const int64_t u_rows = p.u_step ? p.walks.steps : p.walks.tokens;
+  const int64_t param_rows = p.param_step ? p.walks.steps : p.walks.tokens;
+#pragma unroll 2
+  for (int i = from + warp; i < kTile; i += L::warps) {
+    const float4 step = tile.step[i][lane];  // delta log2 e, delta u, dy, u
+    const float* sum = tile.sums + i * kGroup + lane;
+    const float s1 = sum[0], s2 = sum[tile.plane], y = sum[2 * tile.plane];
+    const float du = step.x * kLn2f * s1 + sums.skip * step.z;
+    const float ddelta = (step.w * s1 + s2) * (p.delta_softplus ? softplus_slope(step.x) : 1.0f);
+    sums.dskip += step.z * step.w;
+    sums.dbias += ddelta;
+    const int u = tile.rows.u_row[i], param = tile.rows.param[i], token = tile.rows.token[i];
+    if (u >= 0) {
+      const int64_t to = (at.slice * u_rows + u) * p.channels + channel;
+      w.du ? store(w.du + to, du) : store(static_cast<IO*>(p.du) + to, du);
+    }
+    if (param >= 0) {
+      const int64_t to = (at.slice * param_rows + param) * p.channels + channel;
+      w.ddelta ? store(w.ddelta + to, ddelta) : store(static_cast<IO*>(p.ddelta) + to, ddelta);
+    }
+    if (w.y && token >= 0) w.y[(at.slice * p.walks.tokens + token) * p.channels + channel] = y + sums.skip * step.w;
+  }
+}
+
+// The sums over this segment's steps: dA by each thread, dD and dbias over warps.
+template <int N>
+__device__ __forceinline__ void deliver_channels(const BackwardWork& w, const Place& at, const ChannelSums& mine,
+                                                 float* scratch) {
+  const ScanBackward& p = w.p;
+  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+  scratch[2 * threadIdx.x] = mine.dskip, scratch[2 * threadIdx.x + 1] = mine.dbias;
+  __syncthreads();
+  if (warp || at.channel + lane >= p.channels) return;
+  float dskip = 0.0f, dbias = 0.0f;
+  for (int j = 0; j < Layout<N>::warps; ++j)
+    dskip += scratch[2 * (j * kWarp + lane)], dbias += scratch[2 * (j * kWarp + lane) + 1];
+  const int64_t to = (at.segment * p.batch * p.walks.count + at.slice) * p.channels + at.channel + lane;
+  if (w.dskip) w.dskip[to] = dskip;
+  if (w.dbias) w.dbias[to] = dbias;
+}
+
+// What was added up has delta in base 2, the complete sum is to have it in base e.
+template <int N>
+__device__ __forceinline__ void store_da(const BackwardWork& w, const Home<N>& home, float (&da)[Layout<N>::per_lane],
+                                         bool complete) {
+  if (complete)
+    for (float& x : da) x *= kLn2f;
+  store_states<N>(da, 1, home.count, w.da + home.da);
+}
+
+// At most 128 registers for each thread of as many blocks as the shared memory of a large card holds.
+template <class IO, int N>
+__global__ void __launch_bounds__(Layout<N>::warps* kWarp, 16 / Layout<N>::warps) adjoint_kernel(const BackwardWork w) {
+  using L = Layout<N>;
+  constexpr int S = L::per_lane;
+  MMVIM_SHARED(AdjointTile<N>, tile);
+  const ScanBackward& p = w.p;
+  const Place at = find_place(w, blockIdx.x);
+  const Part<N> part(w, at);
+  const int64_t begin = at.segment * w.cut.length, end = smaller(begin + w.cut.length, w.cut.tiles);
+  ChannelSums sums;
+  const int64_t own_channel = smaller(at.channel + threadIdx.x % kWarp, p.channels - 1);
+  sums.skip = p.skip.data ? static_cast<const float*>(p.skip.data)[at.path.walk * p.skip.walk + own_channel] : 0.0f;
+
+  float carry[S], a[S], da[S];
+  if constexpr (N != 0) {
+    const Home<N> home(w, at, part, 0);
+    load_a(w, home, a);
+    load_carry(w, home, false, carry);
+    for (int n = 0; n < S; ++n) da[n] = 0.0f;
+  }
+  for (int64_t turn = end - 1; turn >= begin; --turn) {
+    if (threadIdx.x < kTile) find_step(w, at, turn, threadIdx.x, tile->rows);
+    __syncthreads();
+    stage_steps<IO, L::warps, true>(p, at, tile->rows, tile->sums, tile->step);
+    const int from = padding(w, at.path, turn);
+    for (int chunk = 0; chunk < (N ? L::chunk : static_cast<int>(p.states)); chunk += L::chunk) {
+      const Home<N> home(w, at, part, chunk);
+      if constexpr (!N) {
+        const bool resumed = turn < end - 1;
+        load_a(w, home, a);
+        load_carry(w, home, resumed, carry);
+        load_states<N>(w.da + home.da, 1, resumed ? home.count : 0, da);
+      }
+      Own<N> h;
+      const int64_t boundary = at.path.descending ? w.cut.tiles - 1 - turn : turn - 1;
+      load_states<N>(static_cast<const float*>(p.saved) + home.saved + boundary * p.states * p.channels, p.channels,
+                     turn ? home.count : 0, h.v);
+      stage_b_c<IO>(p, at, chunk, *tile);
+      __syncthreads();
+      sweep(*tile, part, from / kMicro, a, h);
+#pragma unroll 1
+      for (int micro = kMicros - 1; micro >= from / kMicro; --micro) {
+        if (micro < kMicros - 1) h = read<N>(tile->before[micro][threadIdx.x]);
+        adjoint(*tile, part, micro, N == 0 && chunk > 0, a, h, carry, da);
+        __syncthreads();
+        deliver_b_c(w, at, *tile, micro, chunk);
+      }
+      if constexpr (!N) {
+        store_states<N>(carry, p.channels, home.count, w.carry + home.carry);
+        store_da<N>(w, home, da, turn == begin);
+      }
+    }
+    deliver_rows<IO>(w, at, *tile, from, sums);
+    __syncthreads();
+  }
+  if constexpr (N != 0) {
+    const Home<N> home(w, at, part, 0);
+    store_da<N>(w, home, da, true);
+  }
+  deliver_channels<N>(w, at, sums, tile->sums);
+}
+
+}  // namespace mmvim::cuda
