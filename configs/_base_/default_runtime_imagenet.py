@@ -1,6 +1,6 @@
 """What the evaluation of every classifier shares."""
 
-default_scope = 'mmvim'
+default_scope = 'mmengine'
 # The dotted type names find mmvim by themselves; with this import a fault inside mmvim shows its own message as well.
 custom_imports = dict(imports=['mmvim'], allow_failed_imports=False)
 

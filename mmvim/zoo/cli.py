@@ -14,6 +14,8 @@ from . import MODELS
 from .documents import sources, write_documents
 from .find import select
 from .records import DATASETS, HEADLINES, Model
+from .table import Job, all_jobs
+from .weights import Weights
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -54,7 +56,27 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
     )
 
 
-_COMMANDS = {'list': _add_list, 'write': _add_write}
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    """evaluate published weights and write a table: published, measured, difference, speed, memory"""
+    _add_selection(parser)
+    parser.add_argument('--weights', default='weights', metavar='DIR', help='has the files, and takes downloads')
+    parser.add_argument('--data', default='data', metavar='DIR', help='has ade/ADEChallengeData2016, coco, imagenet')
+    parser.add_argument('--out', default='work_dirs/zoo', metavar='DIR', help='takes results; run again to go on there')
+    parser.add_argument('--no-download', action='store_true', help='take only files that are there')
+    parser.add_argument('--tta', action='store_true', help='evaluate what was published with test-time augmentation')
+    parser.add_argument('--launcher', choices=['none', 'pytorch'], default='none', help='pytorch: several GPUs')
+    parser.add_argument('--gpus', type=int, default=1, metavar='N', help='with --launcher pytorch')
+    parser.add_argument('--workers', type=int, metavar='N', help='processes that load images; as the configs have it')
+    parser.set_defaults(run=_evaluate)
+
+
+def _add_check(parser: argparse.ArgumentParser) -> None:
+    """build every model, load a file in the layout of its published one, run it once on a small image"""
+    _add_selection(parser)
+    parser.set_defaults(run=_check)
+
+
+_COMMANDS = {'list': _add_list, 'evaluate': _add_evaluate, 'check': _add_check, 'write': _add_write}
 
 
 def _list(args: argparse.Namespace) -> int:
@@ -99,3 +121,30 @@ def _write(_: argparse.Namespace) -> int:
         print(f'wrote {path.relative_to(ROOT)}')
     print(f'{len(written)} files written' if written else 'everything is up to date')
     return 0
+
+
+def _evaluate(args: argparse.Namespace, zoo: Sequence[Model] = MODELS) -> int:
+    from .evaluate import Settings, evaluate
+
+    weights = Weights(args.weights, download=not args.no_download)
+    chosen = select(zoo, args.task, args.models)
+    # What somebody names is meant; of what fits a pattern, models without weights are left out.
+    jobs = [Job(model, args.tta) for model in chosen if weights.has(model) or model.name in args.models]
+    jobs = [job for job in jobs if job.metrics]
+    if not jobs:
+        what = 'numbers with test-time augmentation' if args.tta else 'weights'
+        raise ValueError(f'of these {len(chosen)} models no {what} were published: there is nothing to evaluate')
+    gpus = args.gpus if args.launcher == 'pytorch' else 0
+    settings = Settings(Path(args.data), Path(args.out), gpus, args.workers)
+    console = Console(soft_wrap=True)
+    try:
+        return int(evaluate(jobs, weights, settings, console, known=all_jobs(zoo)) > 0)
+    except KeyboardInterrupt:
+        console.print('interrupted; the same command goes on from here')
+        return 130
+
+
+def _check(args: argparse.Namespace) -> int:
+    from .check import check
+
+    return int(check(select(MODELS, args.task, args.models), MODELS, Console()) > 0)
