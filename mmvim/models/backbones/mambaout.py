@@ -99,7 +99,8 @@ class MambaOutStage(BaseModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H', W', C') to (B, H, W, C)."""
-        x = self.downsample(x)
+        # The sum over all blocks is kept in the dtype of the parameters: fp32 under autocast.
+        x = self.downsample(x).to(self.blocks[0].norm.weight.dtype)
         recompute = self.with_cp and self.training and torch.is_grad_enabled()
         for block in self.blocks:
             x = checkpoint(block, x, use_reentrant=False) if recompute else block(x)
