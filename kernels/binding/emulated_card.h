@@ -6,20 +6,14 @@
 #include <stdexcept>
 #include <string>
 
-#include "../cuda/api.h"
+// torch first: the emulator defines the words of CUDA as macros.
 #include "operators.h"
+
+#include "../cuda/api.h"
 
 namespace mmvim::binding {
 
-inline int setting(const char* name, int otherwise) {
-  const char* value = std::getenv(name);
-  return value ? std::atoi(value) : otherwise;
-}
-
-// By default few multiprocessors, so that small tests see long segments too, and the least shared memory of all cards.
-inline cuda::Device device_of(int) {
-  return {setting("MMVIM_EMULATE_MULTIPROCESSORS", 4), setting("MMVIM_EMULATE_SHARED_MEMORY", 64 << 10)};
-}
+inline cuda::Device device_of(int) { return {emulate::multiprocessors(), emulate::shared_limit()}; }
 
 struct Current {
   explicit Current(int) {}
@@ -48,8 +42,8 @@ class Workspace {
 
 inline void check(cudaError_t error, const char* operation, int) {
   if (error != cudaSuccess)
-    throw std::runtime_error("mmvim: " + std::string(operation) + " failed in the emulator with error " +
-                             std::to_string(static_cast<int>(error)));
+    throw std::runtime_error("mmvim: " + std::string(operation) + " failed in the emulator: " +
+                             cudaGetErrorString(error));
 }
 
 }  // namespace mmvim::binding

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from test_ops.cases import BACKENDS, assert_same, results
+from test_ops.cases import BACKENDS, WIDE, assert_same, results
 
 from mmvim.ops import walk_conv, walks
 
@@ -35,7 +35,7 @@ def loop(x, weight, bias, *, walks, activation, order):
     return out
 
 
-def conv_case(walk, width=4, bias=True, channels=3, dtype=torch.float64, **options):
+def conv_case(walk, width=4, bias=True, channels=3, dtype=WIDE, **options):
     generator = torch.Generator().manual_seed(width)
     weights = torch.promote_types(dtype, torch.float32)
     return {
