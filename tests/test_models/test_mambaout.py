@@ -67,7 +67,9 @@ def test_any_size(size: tuple[int, int]) -> None:
         outs = mambaout(torch.rand(2, 3, *size))
     assert isinstance(outs, tuple)
     grids = [tuple(-(-side // 2**i) for side in size) for i in range(2, 6)]
-    assert [tuple(out.shape) for out in outs] == [(2, dims, *grid) for dims, grid in zip((16, 24, 32, 40), grids)]  # noqa: B905
+    assert [tuple(out.shape) for out in outs] == [
+        (2, dims, *grid) for dims, grid in zip((16, 24, 32, 40), grids, strict=True)
+    ]
     assert all(out.is_contiguous() and out.isfinite().all() for out in outs)
     if size == (150, 210):
         assert grids == [(38, 53), (19, 27), (10, 14), (5, 7)]
@@ -77,11 +79,8 @@ def test_block_is_what_the_paper_says() -> None:
     """Against a formula with whole tensors: gate, channels that are kept, channels that are mixed, in this order."""
     block = GatedCNNBlock(6, 0.0, 8 / 3, 7).double()
     x = torch.randn(2, 5, 4, 6, dtype=torch.double)
-    g, i, c = (
-        block.fc1(block.norm(x))[..., :16],
-        block.fc1(block.norm(x))[..., 16:26],
-        block.fc1(block.norm(x))[..., 26:],
-    )
+    projected = block.fc1(block.norm(x))
+    g, i, c = projected[..., :16], projected[..., 16:26], projected[..., 26:]
     padded = nn.functional.pad(c, (0, 0, 3, 3, 3, 3))
     mixed = sum(
         padded[:, a : a + 5, b : b + 4] * block.conv.weight[:, 0, a, b] for a in range(7) for b in range(7)
