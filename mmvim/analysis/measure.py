@@ -168,10 +168,13 @@ def write_tables(folder: Path, name: str, title: str, about: dict[str, str], row
 
 def markdown(title: str, about: dict[str, str], rows: list[dict[str, Any]]) -> str:
     """A heading, ``about`` as a list, and ``rows``, whose keys are the columns, as a table."""
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    lines = [f'# {title}', '', *(f'- {key}: {value}' for key, value in about.items()), '']
-    lines += ['| ' + ' | '.join(columns) + ' |', '|' + '---|' * len(columns)]
-    lines += ['| ' + ' | '.join(str(row.get(column, '')) for column in columns) + ' |' for row in rows]
+    lines = [f'# {title}', '', *(f'- {key}: {value}' for key, value in about.items())]
+    if about and rows:
+        lines.append('')
+    if rows:
+        columns = list(dict.fromkeys(key for row in rows for key in row))
+        lines += ['| ' + ' | '.join(columns) + ' |', '|' + '---|' * len(columns)]
+        lines += ['| ' + ' | '.join(str(row.get(column, '')) for column in columns) + ' |' for row in rows]
     return '\n'.join(lines) + '\n'
 
 
