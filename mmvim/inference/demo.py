@@ -18,6 +18,7 @@ from mmengine.logging import MMLogger
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from mmvim.engine.cpu import keep_freed_memory
 from mmvim.engine.oom import is_out_of_memory
 
 from .choose import choose
@@ -45,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         0; 1 if an input failed; 130 if the user stopped it.
     """
     args = _parser().parse_args(argv)
-    console = Console(file=sys.stdout, soft_wrap=True)
+    console = Console(file=sys.stdout, soft_wrap=True, markup=False, highlight=False)
     inputs = find_inputs(args.input)
     out = Path(args.out)
     check_out(out, inputs.files)
@@ -53,6 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     with _quiet(), redirect_stdout(io.StringIO()), console.status('loading the model'):
         cfg, weights = choose(args.model, args.weights)
         inferencer = build_inferencer(cfg, weights, args.device)
+    if next(inferencer.model.parameters()).device.type == 'cpu':
+        keep_freed_memory()
     console.print(str(inferencer.report))
     out.mkdir(parents=True, exist_ok=True)
     written, failed = [], []
@@ -66,15 +69,15 @@ def main(argv: Sequence[str] | None = None) -> int:
                     written += demo.look_at(file, out / stem)
                 except Exception as error:  # noqa: BLE001  the others are still to be looked at
                     failed.append(_sentence(file, error))
-                    console.print(f'failed: {failed[-1]}', markup=False)
+                    console.print(f'failed: {failed[-1]}')
                 progress.advance(overall)
     except KeyboardInterrupt:
         console.print(f'interrupted; {len(written)} files are complete in {out}')
         return 130
     for note in demo.notes:
-        console.print(note, markup=False)
+        console.print(note)
     for path in written:
-        console.print(str(path), markup=False)
+        console.print(str(path))
     skipped = f', {inputs.skipped} others in the folder skipped' if inputs.skipped else ''
     console.print(f'{len(inputs.files) - len(failed)} of {len(inputs.files)} inputs done{skipped}')
     return 1 if failed else 0
@@ -100,19 +103,29 @@ def _parser() -> argparse.ArgumentParser:
         'Above 64 megapixels, or with --window, an image is segmented in its own resolution by a sliding window, and '
         'its label map is written as a TIFF. Memory grows with classes x height of the window x width of the image.',
     )
-    large.add_argument('--window', type=_size, metavar='HxW', help='such as 512 or 256x512 (default: of the config)')
-    large.add_argument('--stride', type=_size, metavar='HxW', help='default: of the config, or 2/3 of the window')
-    large.add_argument('--batch', type=int, default=4, help='windows at a time (default: %(default)s)')
+    large.add_argument(
+        '--window', type=height_x_width, metavar='HxW', help='such as 512 or 256x512 (default: of the config)'
+    )
+    large.add_argument(
+        '--stride', type=height_x_width, metavar='HxW', help='default: of the config, or 2/3 of the window'
+    )
+    large.add_argument('--batch', type=positive_number, default=4, help='windows at a time (default: %(default)s)')
     return parser
 
 
-def _size(text: str) -> Size:
+# The names of these two stand in what argparse says of wrong words.
+def height_x_width(text: str) -> Size:
     """Read ``512`` as (512, 512) and ``256x512`` as (256, 512)."""
     height, _, width = text.partition('x')
-    size = int(height), int(width or height)
-    if min(size) < 1:
+    return positive_number(height), positive_number(width or height)
+
+
+def positive_number(text: str) -> int:
+    """Read a whole number above zero."""
+    number = int(text)
+    if number < 1:
         raise ValueError(text)
-    return size
+    return number
 
 
 def check_device(device: str | None) -> None:
@@ -213,7 +226,12 @@ def _sentence(file: Path, error: Exception) -> str:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without the remarks that OpenMMLab makes when it is imported and used this way; errors are not held back."""
-    MMLogger.get_current_instance().setLevel('ERROR')
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')
-        yield
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel('ERROR')
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            yield
+    finally:
+        logger.setLevel(level)

@@ -130,7 +130,7 @@ def _times_covered(length: int, window: int, begins: list[int]) -> Tensor:
 
 def _check_memory(classes: int, high: int, width: int, device: torch.device) -> None:
     needed = 4 * classes * high * width
-    free = free_memory() if device.type == 'cpu' else torch.cuda.mem_get_info(device)[0]
+    free = torch.cuda.mem_get_info(device)[0] if device.type == 'cuda' else free_memory()
     if free is not None and needed > free:
         raise ValueError(
             f'{classes} classes x {high} rows x {width} columns of logits take {needed / 1e9:.1f} GB, and '

@@ -16,11 +16,14 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from PIL import Image
 
+from mmvim.checkpoints import to_official
 from mmvim.engine.launch import run_tool
 from mmvim.inference import demo
 from mmvim.inference.choose import choose
 from mmvim.inference.inferencer import build_inferencer, draw, place_of_name, predict
 from mmvim.inference.inputs import output_stems
+from mmvim.inference.large import Sampled
+from mmvim.inference.rows import ArrayRows
 
 ROOT = Path(__file__).resolve().parents[2]
 SEGMENTOR = f"""
@@ -251,9 +254,14 @@ def test_words_that_are_wrong(models: Path, scene: np.ndarray, place: Path) -> N
     assert 'neither an image nor a video' in sentence('x.txt', config, weights)
     Path('empty').mkdir()
     assert 'the folder empty has no image and no video' in sentence('empty', config, weights)
+
+
+@pytest.mark.parametrize('words', ['--window wide', '--window 0x512', '--stride 5x-1', '--batch 0', '--score-thr much'])
+def test_numbers_that_are_none(words: str, capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit) as caught:
-        demo.main(['x.png', str(config), str(weights), '--window', 'wide'])
+        demo.main(['x.png', 'model', *words.split()])
     assert caught.value.code == 2
+    assert f'argument {words.split()[0]}: invalid ' in capsys.readouterr().err
 
 
 def test_latest_checkpoint_is_offered(models: Path, place: Path) -> None:
@@ -295,6 +303,41 @@ def test_classes_and_colours(models: Path, kind: str, tmp_path: Path) -> None:
     if kind == 'segmentor':
         cfg.test_dataloader.dataset.type = 'BaseSegDataset'
     assert meta_of({})[::2] == ('class 0', count)
+
+
+@pytest.mark.parametrize('kind', CONFIGS)
+def test_inferencers_of_the_libraries(models: Path, kind: str, scene: np.ndarray, tmp_path: Path) -> None:
+    """They take our configs as they are, and see what ours sees; ours takes the authors' layout as well."""
+    from mmdet.apis import DetInferencer
+    from mmseg.apis import MMSegInferencer
+
+    library = {'segmentor': MMSegInferencer, 'detector': DetInferencer}[kind]
+    config, weights = str(models / f'{kind}.py'), models / f'{kind}.pth'
+    theirs = library(config, str(weights), device='cpu')(scene, return_datasamples=True)
+
+    state = torch.load(weights)['state_dict']
+    backbone = {key.removeprefix('backbone.'): value for key, value in state.items() if key.startswith('backbone.')}
+    rest = {key: value for key, value in state.items() if not key.startswith('backbone.')}
+    official = {f'backbone.{key}': value for key, value in to_official(backbone).items()}
+    assert not set(official) <= set(state)
+    torch.save({'model': {**rest, **official}}, tmp_path / 'official.pth')
+    for file in (weights, tmp_path / 'official.pth'):
+        found = predict(build_inferencer(Config.fromfile(config), str(file), 'cpu'), scene)
+        if kind == 'segmentor':
+            torch.testing.assert_close(found.seg_logits.data, theirs.seg_logits.data)
+        else:
+            torch.testing.assert_close(found.pred_instances.bboxes, theirs['predictions'][0].pred_instances.bboxes)
+
+
+def test_small_picture_of_a_large_image(scene: np.ndarray) -> None:
+    labels = scene[..., 0]
+    sampled = Sampled(ArrayRows(scene[..., ::-1], 'scene'), 5)
+    spans = [(0, 7), (7, 8), (8, 40), (40, 96)]
+    assert sum(len(sampled.read(*span)) for span in spans) == 96
+    bands = sampled.with_labels(labels[top:bottom] for top, bottom in spans)
+    np.testing.assert_array_equal(np.concatenate(list(bands)), labels)
+    np.testing.assert_array_equal(sampled.image, scene[::5, ::5])
+    np.testing.assert_array_equal(sampled.label_map, labels[::5, ::5])
 
 
 def test_names_stand_where_mmseg_puts_them() -> None:

@@ -23,6 +23,7 @@ from rich.progress import Progress
 
 from mmvim.analysis.measure import in_child, machine, write_tables
 from mmvim.datasets.scenes import render_scene
+from mmvim.engine.cpu import keep_freed_memory
 from mmvim.inference.inferencer import build_inferencer
 from mmvim.inference.large import segment_large
 from mmvim.inference.slide import count_windows
@@ -58,6 +59,7 @@ def segment(path: Path, out: Path) -> tuple[float, int]:
     with DefaultScope.overwrite_default_scope('mmseg'):
         torch.save({'state_dict': MODELS.build(cfg.model).state_dict()}, weights)
     inferencer = build_inferencer(cfg, str(weights), 'cpu')
+    keep_freed_memory()
     with Progress() as progress:
         task = progress.add_task('windows', total=None)
         start = time.perf_counter()
