@@ -20,9 +20,13 @@ from mmvim.zoo import OFFICIAL_WEIGHTS
 
 ROOT = Path(__file__).resolve().parents[2]
 GROUPS = ROOT / 'tests' / 'data' / 'optim_groups'
-FAMILIES = ('vim', 'vmamba')
+# Folders of configs, and how many are in them at least.
+FAMILIES = {'vim': 15, 'vmamba': 15, 'mambaout': 6, 'baselines': 12}
 CONFIGS = sorted(p.relative_to(ROOT / 'configs') for family in FAMILIES for p in ROOT.glob(f'configs/{family}/*.py'))
 NAMES = [str(path.with_suffix('')) for path in CONFIGS]
+# ConvNeXt is mmpretrain's, which the tests do without.
+FOREIGN = [name for name in NAMES if 'convnext' in name]
+BUILT = [name for name in NAMES if name not in FOREIGN]
 
 
 @cache
@@ -38,6 +42,8 @@ def read(name: str) -> Config:
 def build(cfg: Config, device: str) -> torch.nn.Module:
     """The model of a config without pretrained weights; on 'meta' it has shapes and no memory."""
     cfg.model.backbone.init_cfg = None
+    if 'Swin' in cfg.model.backbone.type:
+        device = 'cpu'  # it works its drop path rates out with tensors
     init_default_scope(cfg.default_scope)
     with DefaultScope.overwrite_default_scope(cfg.default_scope), torch.device(device):
         return revert_sync_batchnorm(MODELS.build(cfg.model))
@@ -57,15 +63,17 @@ def batch(cfg: Config, height: int, width: int) -> dict:
 
 
 def test_there_are_configs() -> None:
-    for family in FAMILIES:
-        assert sum(name.startswith(f'{family}/') for name in NAMES) >= 15
+    for family, count in FAMILIES.items():
+        assert sum(name.startswith(f'{family}/') for name in NAMES) >= count
+    assert len(FOREIGN) == 2
 
 
 @pytest.mark.parametrize('name', NAMES)
 def test_fields(name: str) -> None:
     cfg = read(name)
     assert cfg.custom_imports == {'imports': ['mmvim'], 'allow_failed_imports': False}
-    assert cfg.model.backbone.type.startswith('mmvim.')
+    scopes = ('mmvim', cfg.default_scope) if name.startswith('baselines/') else ('mmvim',)
+    assert cfg.model.backbone.type.partition('.')[0] in scopes
     # The GPUs that the comment beside base_batch_size names.
     assert cfg.auto_scale_lr.base_batch_size in (
         4 * cfg.train_dataloader.batch_size,
@@ -97,7 +105,7 @@ def test_at_most_three_levels(name: str) -> None:
     assert depth(ROOT / 'configs' / f'{name}.py') <= 3
 
 
-@pytest.mark.parametrize('name', NAMES)
+@pytest.mark.parametrize('name', BUILT)
 def test_training_step(name: str) -> None:
     """The whole model takes an image that is not square and whose sides are no multiples of the patch."""
     torch.manual_seed(0)
@@ -119,7 +127,7 @@ def test_training_step(name: str) -> None:
     assert loss > 0
 
 
-@pytest.mark.parametrize('name', [name for name in NAMES if 'mask_rcnn' in name])
+@pytest.mark.parametrize('name', [name for name in BUILT if 'mask_rcnn' in name])
 def test_images_are_padded(name: str) -> None:
     cfg = read(name)
     model = build(cfg, 'meta')
@@ -130,7 +138,7 @@ def test_images_are_padded(name: str) -> None:
         assert data['inputs'].shape[-2:] == ((1024, 1024) if lsj else (128, 128))
 
 
-@pytest.mark.parametrize('name', NAMES)
+@pytest.mark.parametrize('name', BUILT)
 def test_parameter_groups(name: str) -> None:
     """The groups are those on file. To renew a file: print the table that this test compares, and read it."""
     cfg = read(name)
@@ -254,7 +262,7 @@ def test_metafile_and_readme_name_every_config(family: str) -> None:
     assert f'configs/{family}/metafile.yml' in index['Import']
 
 
-@pytest.mark.parametrize('name', NAMES)
+@pytest.mark.parametrize('name', BUILT)
 def test_metafile_states_the_size(name: str) -> None:
     metafile = yaml.safe_load((ROOT / 'configs' / name).with_name('metafile.yml').read_text())
     entry = next(model for model in metafile['Models'] if model['Config'] == f'configs/{name}.py')
@@ -301,3 +309,46 @@ def test_training_at_many_scales(tmp_path: Path) -> None:
     assert {height == width for height, width in shapes} == {True, False}
     for sample in samples:
         assert sample['data_samples'].gt_instances.masks.masks.shape[1:] == sample['inputs'].shape[1:]
+
+
+@pytest.mark.parametrize('name', FOREIGN)
+def test_what_is_missing_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without mmpretrain a config of ConvNeXt is read, and building it says what to install."""
+    monkeypatch.setattr('mmvim.models.backbones.convnext.find_spec', lambda _: None)
+    cfg = read(name)
+    assert cfg.model.backbone.arch == 'tiny'
+    with pytest.raises(
+        ModuleNotFoundError, match='comes from mmpretrain, which is not installed: pip install mmpretrain'
+    ):
+        build(cfg, 'cpu')
+
+
+def test_mambaout_recipe() -> None:
+    """What the paper states, and what we chose where it states nothing."""
+    for variant, drop_path in (('t', 0.3), ('s', 0.4), ('b', 0.6)):
+        detection = read(f'mambaout/mask_rcnn_mambaout_{variant}_coco')
+        segmentation = read(f'mambaout/upernet_mambaout_{variant}_ade20k')
+        for cfg in (detection, segmentation):
+            assert cfg.optim_wrapper.optimizer.type == 'AdamW'
+            assert (cfg.optim_wrapper.optimizer.lr, cfg.optim_wrapper.optimizer.weight_decay) == (1e-4, 0.05)
+            assert cfg.optim_wrapper.paramwise_cfg == {'layer_decay_rate': 1.0}
+            assert cfg.auto_scale_lr.base_batch_size == 8 * cfg.train_dataloader.batch_size == 16
+            assert cfg.model.backbone.drop_path_rate == drop_path
+        assert detection.train_cfg.max_epochs == 12 and detection.param_scheduler[1].milestones == [8, 11]
+        assert detection.train_pipeline[2].scale == (1333, 800)
+        assert segmentation.train_cfg.max_iters == segmentation.param_scheduler[1].end == 160000
+        assert segmentation.crop_size == (512, 512) and segmentation.model.test_cfg.mode == 'whole'
+
+
+@pytest.mark.parametrize('method', ['upernet', 'cascade_mask_rcnn'])
+@pytest.mark.parametrize('size', ['t', 's'])
+def test_only_the_backbone_differs(method: str, size: str) -> None:
+    """DeiT's configs are Vim's but for the backbone and the decay of rates, the same over half as many layers."""
+    data = 'ade20k' if method == 'upernet' else 'coco'
+    vim, deit = read(f'vim/{method}_vim_{size}_{data}'), read(f'baselines/{method}_deit_{size}_{data}')
+    rates = [cfg.optim_wrapper.paramwise_cfg.pop('layer_decay_rate') for cfg in (vim, deit)]
+    assert rates[1] == pytest.approx(rates[0] ** 2, rel=0.005)
+    assert deit.model.backbone.drop_path_rate == vim.model.backbone.drop_path_rate == 0.1
+    for cfg in (vim, deit):
+        cfg.model.pop('backbone')
+    assert vim.to_dict() == deit.to_dict()
