@@ -20,7 +20,11 @@ for folder in (ROOT / 'tests' / 'test_ops', ROOT):
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
 
+from cases import relative_error, scan_case  # noqa: E402
+
 from mmvim.analysis.measure import machine, markdown, write_whole  # noqa: E402
+
+__all__ = ['HERE', 'ROOT', 'Report', 'load_models', 'on', 'parse', 'relative_error', 'scan_case']
 
 DRY = 'DRY RUN ON A CPU: it shows that the script works, no figure in it says anything of a GPU'
 PHASE_SECONDS = 510  # of the 540 that a phase may take

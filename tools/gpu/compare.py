@@ -4,8 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from cases import relative_error, scan_case
-from common import on
+from common import on, relative_error, scan_case
 from torch import Tensor
 
 from mmvim.ops import Walks, scan, walk_conv

@@ -5,8 +5,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from cases import scan_case
-from common import on
+from common import on, scan_case
 from compare import Row, compare, evaluate
 from torch import Tensor
 

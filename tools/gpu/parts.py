@@ -5,8 +5,7 @@ import math
 from collections.abc import Callable, Iterator
 
 import torch
-from cases import relative_error, scan_case
-from common import on
+from common import on, relative_error, scan_case
 from compare import SHORT, Row, check_conv, check_scan, compare, conv_reference, evaluate, exact, name_of
 from torch import Tensor
 
