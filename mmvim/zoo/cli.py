@@ -20,11 +20,12 @@ from .weights import Weights
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, zoo: Sequence[Model] = MODELS) -> int:
     """Run a command of ``tools/zoo.py``; see ``--help``.
 
     Args:
         argv: Arguments without the program's name; those of the process by default.
+        zoo: The models.
 
     Returns:
         The exit code.
@@ -34,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, add in _COMMANDS.items():
         add(commands.add_parser(name, help=add.__doc__, description=add.__doc__))
     args = parser.parse_args(argv)
-    return args.run(args)
+    return args.run(args, zoo)
 
 
 def _add_list(parser: argparse.ArgumentParser) -> None:
@@ -79,8 +80,8 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
 _COMMANDS = {'list': _add_list, 'evaluate': _add_evaluate, 'check': _add_check, 'write': _add_write}
 
 
-def _list(args: argparse.Namespace) -> int:
-    models = select(MODELS, args.task, args.models)
+def _list(args: argparse.Namespace, zoo: Sequence[Model]) -> int:
+    models = select(zoo, args.task, args.models)
     if args.json:
         print(json.dumps([as_dict(model) for model in models], indent=2))
         return 0
@@ -115,7 +116,7 @@ def _table(models: Sequence[Model]) -> Table:
     return table
 
 
-def _write(_: argparse.Namespace) -> int:
+def _write(*_: object) -> int:
     written = write_documents(ROOT)
     for path in written:
         print(f'wrote {path.relative_to(ROOT)}')
@@ -123,7 +124,7 @@ def _write(_: argparse.Namespace) -> int:
     return 0
 
 
-def _evaluate(args: argparse.Namespace, zoo: Sequence[Model] = MODELS) -> int:
+def _evaluate(args: argparse.Namespace, zoo: Sequence[Model]) -> int:
     from .evaluate import Settings, evaluate
 
     weights = Weights(args.weights, download=not args.no_download)
@@ -144,7 +145,7 @@ def _evaluate(args: argparse.Namespace, zoo: Sequence[Model] = MODELS) -> int:
         return 130
 
 
-def _check(args: argparse.Namespace) -> int:
+def _check(args: argparse.Namespace, zoo: Sequence[Model]) -> int:
     from .check import check
 
-    return int(check(select(MODELS, args.task, args.models), MODELS, Console()) > 0)
+    return int(check(select(zoo, args.task, args.models), zoo, Console()) > 0)

@@ -109,7 +109,7 @@ def _do(job: Job, weights: Weights, settings: Settings, state: State) -> bool:
     """Do a job, unless it was done before, and keep its result; returns whether it was done before."""
     model = job.model
     path, checksum = weights.obtain(model)
-    cfg = test_config(job, settings)
+    cfg = evaluation_config(job, settings)
     request = {'config': _digest(cfg), 'weights': checksum, 'tta': job.tta, 'gpus': settings.gpus}
     if state.has(job.name, request):
         return True
@@ -126,7 +126,7 @@ def _do(job: Job, weights: Weights, settings: Settings, state: State) -> bool:
     return False
 
 
-def test_config(job: Job, settings: Settings) -> Config:
+def evaluation_config(job: Job, settings: Settings) -> Config:
     """The config of a model with the pinned test batch, and the data where they are.
 
     Raises:

@@ -14,6 +14,8 @@ from .state import State
 from .table import TOLERANCE, Job, rows
 
 _NAME = 'results'
+# Of what is known of the machine: what no row needs, since it differs from run to run or stands elsewhere.
+_OF_ONE_RUN = ('load before the run', 'date', 'torch')
 
 
 def write_report(jobs: Sequence[Job], state: State, folder: Path) -> list[Path]:
@@ -61,19 +63,23 @@ def _as_markdown(table: Sequence[dict[str, Any]], failures: dict[str, str]) -> s
         f'**!** marks a number that is more than {TOLERANCE} from the published one. Images per second are those of '
         'model and metric, without loading; memory is that of tensors on a GPU, of the whole process on a CPU.\n'
     )
-    places = dict.fromkeys(_place(row) for row in table)
-    parts += [f'{place}\n' for place in places]
+    parts += [f'{place}\n' for place in _places(table)]
     if failures:
         parts.append('## Failed\n\n' + ''.join(f'- {name}: {message}\n' for name, message in failures.items()))
     return '\n'.join(parts)
 
 
-def _place(row: dict[str, Any]) -> str:
-    """Machine and versions in one line, without what differs from run to run."""
-    machine = {
-        key: value for key, value in row['machine'].items() if key not in ('load before the run', 'date', 'torch')
-    }
-    return ', '.join([*machine.values(), *(f'{name} {version}' for name, version in row['versions'].items())])
+def _places(table: Sequence[dict[str, Any]]) -> list[str]:
+    """A line for each machine and its versions; not every row needs every package."""
+    versions: dict[str, dict[str, str]] = {}
+    for row in table:
+        machine = {key: value for key, value in row['machine'].items() if key not in _OF_ONE_RUN}
+        versions.setdefault(_listed(machine), {}).update(row['versions'])
+    return [f'{machine}, {_listed(packages)}' for machine, packages in versions.items()]
+
+
+def _listed(values: dict[str, str]) -> str:
+    return ', '.join(f'{name} {value}' for name, value in values.items())
 
 
 def _as_csv(table: Sequence[dict[str, Any]], failures: dict[str, str]) -> str:
@@ -82,7 +88,7 @@ def _as_csv(table: Sequence[dict[str, Any]], failures: dict[str, str]) -> str:
     writer = csv.DictWriter(text, [*columns, 'versions', 'failure'], extrasaction='ignore', lineterminator='\n')
     writer.writeheader()
     for row in table:
-        writer.writerow({**row, 'versions': _place(row)})
+        writer.writerow({**row, 'versions': ' '.join(_places([row]))})
     for name, message in failures.items():
         writer.writerow({'model': name, 'failure': message})
     return text.getvalue()
