@@ -44,19 +44,18 @@ def open_rows(path: str | Path) -> Iterator[Rows]:
         yield ArrayRows(open_array(path), str(path))
     elif suffix in ('.tif', '.tiff'):
         with _open_tiff(path) as file:
-            yield TiffRows(file, str(path))
+            yield TiffRows(file, str(path)) if _can_decode(file.pages.first) else _undecodable(file, path)
     else:
-        _check_fits(count_pixels(path) * 3, path)
+        _check_fits(count_pixels(path) * 3, path, 'save it as a tiled TIFF, which is read in parts')
         yield ArrayRows(read_image(path)[..., ::-1], str(path))
 
 
 class ArrayRows:
     """An array, in memory or on disk, RGB where it has colours."""
 
-    extra_tags = ()
-
-    def __init__(self, array: np.ndarray, source: str) -> None:
+    def __init__(self, array: np.ndarray, source: str, extra_tags: tuple = ()) -> None:
         self.height, self.width = array.shape[:2]
+        self.extra_tags = extra_tags
         self._array = array
         self._source = source
 
@@ -71,9 +70,6 @@ class TiffRows:
         file: the open ``tifffile.TiffFile``.
         source: its name, for errors.
     """
-
-    # Where a GeoTIFF lies on earth: scale, tie points, transformation, and the projection's three tags.
-    GEOGRAPHY = (33550, 33922, 34264, 34735, 34736, 34737)
 
     def __init__(self, file: Any, source: str) -> None:
         page = file.pages.first
@@ -95,11 +91,10 @@ class TiffRows:
         self._channels = channels
         self._lengthwise = math.ceil(self.height / self._step)
         # A row of segments is kept decoded.
-        _check_fits(self._step * self.width * channels * planes * page.dtype.itemsize, source)
+        needed = self._step * self.width * channels * planes * page.dtype.itemsize
+        _check_fits(needed, source, 'save it with tiles, or with strips of few rows')
         self._kept: dict[int, np.ndarray] = {}
-        self.extra_tags = tuple(
-            (tag.code, int(tag.dtype), tag.count, tag.value, True) for tag in page.tags if tag.code in self.GEOGRAPHY
-        )
+        self.extra_tags = _place_on_earth(page)
 
     def read(self, top: int, bottom: int) -> np.ndarray:
         pixels = np.zeros((bottom - top, self.width, self._planes * self._channels), self._page.dtype)
@@ -136,8 +131,7 @@ class TiffRows:
             segment, *_ = page.decode(data, index, jpegtables=page.jpegtables)
         except Exception as error:  # noqa: BLE001  the decoders have no common error
             reason = str(error).strip().partition('\n')[0] or type(error).__name__
-            more = ': pip install imagecodecs' if 'imagecodecs' in reason else ''
-            raise ValueError(f'{self._source} cannot be read ({reason}){more}') from error
+            raise ValueError(f'{self._source} cannot be read ({reason})') from error
         return None if segment is None else segment[0]
 
     def _to_bgr(self, pixels: np.ndarray) -> np.ndarray:
@@ -151,18 +145,39 @@ class TiffRows:
         return to_bgr(pixels, self._source)
 
 
-def _check_fits(needed: int, source: str | Path) -> None:
+def _place_on_earth(page: Any) -> tuple:
+    """Tags of a GeoTIFF: scale, tie points, transformation, and the three of the projection."""
+    codes = (33550, 33922, 34264, 34735, 34736, 34737)
+    return tuple((tag.code, int(tag.dtype), tag.count, tag.value, True) for tag in page.tags if tag.code in codes)
+
+
+def _can_decode(page: Any) -> bool:
+    import tifffile
+
+    return page.compression in tifffile.TIFF.DECOMPRESSORS
+
+
+def _undecodable(file: Any, path: str | Path) -> ArrayRows:
+    """A TIFF of a compression that tifffile leaves to imagecodecs: read whole, by OpenCV."""
+    page = file.pages.first
+    codec = f'{page.compression.name} is read in parts after pip install imagecodecs'
+    _check_fits(page.imagelength * page.imagewidth * 3, path, codec)
+    try:
+        image = read_image(path)
+    except ValueError as error:
+        raise ValueError(f'{error}; {codec}') from error
+    return ArrayRows(image[..., ::-1], str(path), _place_on_earth(page))
+
+
+def _check_fits(needed: int, source: str | Path, advice: str) -> None:
     """See that as many bytes are free.
 
     Raises:
-        ValueError: if they are not.
+        ValueError: if they are not, with what to do.
     """
     free = free_memory()
     if free is not None and needed > free:
-        raise ValueError(
-            f'{source} takes {needed / 1e9:.1f} GB in memory and {free / 1e9:.1f} GB are free: save it as a tiled '
-            'TIFF, which is read in parts'
-        )
+        raise ValueError(f'{source} takes {needed / 1e9:.1f} GB in memory and {free / 1e9:.1f} GB are free: {advice}')
 
 
 def free_memory() -> int | None:

@@ -1,11 +1,12 @@
 """Images by rows: the pixels that were written, whatever the file is like inside."""
 
+from importlib.util import find_spec
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 from mmvim.inference import rows as module
 from mmvim.inference.rows import Rows, open_rows
@@ -159,16 +160,31 @@ def test_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert 'takes 0.0 GB in memory' in complaint(tmp_path / 'x.png')
 
 
-def test_decoder_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tifffile.imwrite(tmp_path / 'x.tif', RGB, photometric='rgb', tile=(64, 64))
+@pytest.mark.parametrize('compression', ['tiff_lzw', 'group4'])
+def test_compression_that_tifffile_does_not_know(
+    tmp_path: Path, compression: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without imagecodecs: read whole where there is room, or refused with what to install."""
+    monkeypatch.setattr(module, '_can_decode', lambda _: False)
+    path = tmp_path / 'x.tif'
+    image = Image.fromarray(RGB)
+    image = image.convert('1') if compression == 'group4' else image
+    image.save(path, compression=compression, tiffinfo={33550: (0.5, 0.5, 0.0)})
+    with open_rows(path) as rows:
+        np.testing.assert_array_equal(in_parts(rows), np.asarray(image.convert('RGB'))[..., ::-1])
+        assert [tag[0] for tag in rows.extra_tags] == [33550]
+    monkeypatch.setattr(module, 'free_memory', lambda: 10)
+    assert 'in parts after pip install imagecodecs' in complaint(path)
+    monkeypatch.undo()
+    monkeypatch.setattr(module, '_can_decode', lambda _: False)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert complaint(path)
 
-    def missing(*_: object, **__: object) -> None:
-        raise ValueError("<COMPRESSION.JPEG: 7> requires the 'imagecodecs' package")
 
-    with open_rows(tmp_path / 'x.tif') as rows:
-        page = rows._page
-        monkeypatch.setattr(rows, '_page', SimpleNamespace(**{
-            name: getattr(page, name) for name in ('parent', 'dataoffsets', 'databytecounts', 'jpegtables', 'dtype')
-        }, decode=missing))  # fmt: skip
-        with pytest.raises(ValueError, match=r'requires the .imagecodecs. package\): pip install imagecodecs'):
-            rows.read(0, 10)
+def test_which_compressions_are_read_in_parts(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / 'x.tif', RGB, photometric='rgb', compression='zlib')
+    with tifffile.TiffFile(tmp_path / 'x.tif') as file:
+        assert module._can_decode(file.pages.first)
+    Image.fromarray(RGB).save(tmp_path / 'x.tif', compression='tiff_lzw')
+    with tifffile.TiffFile(tmp_path / 'x.tif') as file:
+        assert module._can_decode(file.pages.first) == (find_spec('imagecodecs') is not None)
