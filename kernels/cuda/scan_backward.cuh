@@ -21,18 +21,21 @@ constexpr int kMicros = kTile / kMicro;
 // Which part of the work a block does.
 struct Place {
   Path path;
-  int group;
-  int64_t batch, segment, slice, channel;  // slice: of all (batch, walk); channel: the group's first
+  int group, segment, begin, end;  // begin, end: of the segment's tiles
+  int64_t batch, slice, channel;   // slice: of all (batch, walk); channel: the group's first
 };
 
-MMVIM_HD Place find_place(const BackwardWork& w, unsigned block) {
+MMVIM_HD Place find_place(const BackwardWork& w, unsigned block, int first_segment) {
   Place at;
   at.group = static_cast<int>(block % w.groups), block /= w.groups;
   const int k = static_cast<int>(block % w.walks);
   block /= w.walks;
   const int kind = w.p.walks.table ? 0 : static_cast<int>(w.kinds >> (2 * k) & 3);
   at.path = {w.first_walk + k, (kind & 1) != 0, (kind & 2) != 0};
-  at.batch = block % w.p.batch, at.segment = block / w.p.batch;
+  const unsigned batch = static_cast<unsigned>(w.p.batch);
+  at.batch = block % batch, at.segment = first_segment + static_cast<int>(block / batch);
+  at.begin = at.segment * static_cast<int>(w.cut.length);
+  at.end = static_cast<int>(smaller(at.begin + w.cut.length, w.cut.tiles));
   at.slice = at.batch * w.p.walks.count + at.path.walk;
   at.channel = int64_t{at.group} * kGroup;
   return at;
@@ -45,19 +48,19 @@ struct Steps : TileRows {
 };
 
 // Rows of the tile that are padding; `turn` counts the tiles in walking order.
-MMVIM_HD int padding(const BackwardWork& w, const Path& path, int64_t turn) {
-  const bool partial = turn == (path.descending ? 0 : w.cut.tiles - 1);
+MMVIM_HD int padding(const BackwardWork& w, const Path& path, int turn) {
+  const bool partial = turn == (path.descending ? 0 : static_cast<int>(w.cut.tiles) - 1);
   return partial ? static_cast<int>(w.cut.tiles * kTile - w.p.walks.steps) : 0;
 }
 
-MMVIM_HD void find_step(const BackwardWork& w, const Place& at, int64_t turn, int i, Steps& rows) {
+__device__ __forceinline__ void find_step(const BackwardWork& w, const Place& at, int turn, int i, Steps& rows) {
   const ScanBackward& p = w.p;
   if (i < padding(w, at.path, turn)) {
     rows.u[i] = rows.delta[i] = kPadding;
     rows.param[i] = rows.token[i] = rows.u_row[i] = kPadding;
     return;
   }
-  const int64_t step = turn * kTile + i - (at.path.descending ? w.cut.tiles * kTile - p.walks.steps : padding(w, at.path, turn));
+  const int64_t step = int64_t{turn} * kTile + i - (at.path.descending ? w.cut.tiles * kTile - p.walks.steps : padding(w, at.path, turn));
   const int token = token_at(p.walks, at.path, at.path.descending ? p.walks.steps - 1 - step : step);
   const int u = p.u_step ? static_cast<int>(step) : token, param = p.param_step ? static_cast<int>(step) : token;
   rows.token[i] = token, rows.param[i] = param, rows.u_row[i] = u;
@@ -68,7 +71,7 @@ MMVIM_HD void find_step(const BackwardWork& w, const Place& at, int64_t turn, in
 // ---- a tile in shared memory ------------------------------------------------------------------------------------------
 
 // Ranks of a low-rank delta that are gone through at once, and the room that takes.
-constexpr int kRanks = 32, kRowOfRanks = kTile + 4;
+constexpr int kRanks = 16, kRowOfRanks = kTile + 4;
 constexpr int kProjection = kRanks * (kGroup + 1) + kRanks * kRowOfRanks;
 
 template <int N>
@@ -76,6 +79,7 @@ struct Staged {
   float4 step[kTile][kGroup];  // delta log2 e, delta u, dy, u
   __align__(16) float bc[kTile][2 * Layout<N>::chunk];
   Steps rows;
+  Place at;  // here and not in registers, which the recurrence needs all of
 };
 
 template <int N>
@@ -89,9 +93,10 @@ struct AdjointTile : Staged<N> {
   static constexpr int plane = kTile * kGroup + 8;  // the lanes that write all planes at once hit different banks
   __align__(16) float before[kMicros - 1][L::warps * kWarp][L::per_lane];  // states before all but the last micro tile
   __align__(16) float part[2][L::warps][kMicro][2 * L::chunk];             // dB, dC of a micro tile, a warp's channels
-  __align__(16) float sums[3 * plane];                                     // over states: s1, s2, y
+  // Over states: s1, s2, y. Not where one thread has them all; before they are there, what projects delta.
+  __align__(16) float sums[L::lanes == 1 ? kProjection : 3 * plane];
 };
-static_assert(kProjection <= 3 * AdjointTile<1>::plane);  // which lies there before there are sums
+static_assert(kProjection <= 3 * AdjointTile<16>::plane);
 
 // The states of a channel that a thread holds, read and written at once.
 template <int N>
@@ -114,11 +119,12 @@ __device__ __forceinline__ void project_delta(const ScanBackward& p, const Place
   for (int64_t first = 0; first < p.rank; first += kRanks) {
     const int count = static_cast<int>(smaller(kRanks, p.rank - first));
     if (first) __syncthreads();
-    if (lane < count)
-      for (int i = warp; i < kTile; i += Warps) {
+    const int r = lane % kRanks;
+    if (r < count)
+      for (int i = warp * 2 + lane / kRanks; i < kTile; i += Warps * 2) {
         const int64_t row = rows.delta[i], channel = smaller(at.channel + i, p.channels - 1);
-        weights[lane * (kGroup + 1) + i] = weight[channel * p.rank + first + lane];
-        low[lane * kRowOfRanks + i] = row >= 0 ? to_float(delta[row + first + lane]) : 0.0f;
+        weights[r * (kGroup + 1) + i] = weight[channel * p.rank + first + r];
+        low[r * kRowOfRanks + i] = row >= 0 ? to_float(delta[row + first + r]) : 0.0f;
       }
     __syncthreads();
     for (int i = warp * kMicro; i < kTile; i += Warps * kMicro) {
@@ -138,7 +144,20 @@ __device__ __forceinline__ void project_delta(const ScanBackward& p, const Place
   }
 }
 
-// Fills in step[][], rows by warps and channels by lanes. The states need u, their adjoint does not.
+// x[j] = data[from + at[j] * stride] where at[j] >= 0, else 0. All loads are under way before the first is waited for.
+template <class T, class At>
+__device__ __forceinline__ void load_rows(const T* data, const At* at, int64_t stride, float (&x)[kMicro]) {
+#pragma unroll
+  for (int j = 0; j < kMicro; ++j) x[j] = at[j] >= 0 ? to_float(data[at[j] * stride]) : 0.0f;
+}
+__device__ __forceinline__ void load_rows_as(DType type, const void* data, int64_t from, const int* at, int64_t stride,
+                                             float (&x)[kMicro]) {
+  if (type == DType::kFloat32) return load_rows(static_cast<const float*>(data) + from, at, stride, x);
+  if (type == DType::kBFloat16) return load_rows(static_cast<const __nv_bfloat16*>(data) + from, at, stride, x);
+  load_rows(static_cast<const __half*>(data) + from, at, stride, x);
+}
+
+// Fills in step[][], micro tiles by warps and channels by lanes. The states need u, their adjoint does not.
 template <class IO, int Warps, bool WithU>
 __device__ __forceinline__ void stage_steps(const ScanBackward& p, const Place& at, const Steps& rows, float* scratch,
                                             float4 (*step)[kGroup]) {
@@ -149,53 +168,60 @@ __device__ __forceinline__ void stage_steps(const ScanBackward& p, const Place& 
     for (int i = warp; i < kTile; i += Warps) step[i][lane] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
     return;
   }
-  const IO *u = static_cast<const IO*>(p.u.data) + channel, *delta = static_cast<const IO*>(p.delta.data) + channel;
-  const IO* z = p.z.data ? slice<IO>(p.z, at.batch, 0) + channel : nullptr;
-  const int64_t grad = at.batch * p.grad.batch + at.path.walk * p.grad.walk + channel;
   const float* bias = static_cast<const float*>(p.bias.data);
   const float bias2 = bias ? bias[at.path.walk * p.bias.walk + channel] * kLog2e : 0.0f;
   const float scale = static_cast<float>(p.scale);
-  for (int first = warp * kMicro; first < kTile; first += Warps * kMicro) {
-#pragma unroll 4
-    for (int i = first; i < first + kMicro; ++i) {
-      const int64_t delta_at = rows.delta[i], u_at = rows.u[i], token = rows.token[i];
-      const float raw = p.rank ? step[i][lane].x : delta_at >= 0 ? to_float(delta[delta_at]) : 0.0f;
-      const float x = WithU && u_at >= 0 ? to_float(u[u_at]) : 0.0f;
-      float dy = token >= 0 ? load_as(p.grad_type, p.grad.data, grad + token * p.grad.row) * scale : 0.0f;
-      if (z && token >= 0) dy *= silu(to_float(z[token * p.z.row]));
-      const float dt2 = finish_delta(p, rows, i, raw * kLog2e + bias2);
-      step[i][lane] = make_float4(dt2, dt2 * (kLn2f * x), dy, x);
+#pragma unroll 1
+  for (int i = warp * kMicro; i < kTile; i += Warps * kMicro) {
+    float raw[kMicro], u[kMicro] = {}, dy[kMicro], z[kMicro];
+    if constexpr (WithU) load_rows(static_cast<const IO*>(p.u.data) + channel, rows.u + i, 1, u);
+    load_rows_as(p.grad_type, p.grad.data, at.batch * p.grad.batch + at.path.walk * p.grad.walk + channel, rows.token + i,
+                 p.grad.row, dy);
+    if (p.rank) {
+#pragma unroll
+      for (int j = 0; j < kMicro; ++j) raw[j] = step[i + j][lane].x;
+    } else {
+      load_rows(static_cast<const IO*>(p.delta.data) + channel, rows.delta + i, 1, raw);
+    }
+    if (p.z.data) {
+      load_rows(slice<IO>(p.z, at.batch, 0) + channel, rows.token + i, p.z.row, z);
+#pragma unroll
+      for (int j = 0; j < kMicro; ++j) dy[j] *= rows.token[i + j] >= 0 ? silu(z[j]) : 0.0f;
+    }
+#pragma unroll
+    for (int j = 0; j < kMicro; ++j) {
+      const float dt2 = finish_delta(p, rows, i + j, raw[j] * kLog2e + bias2);
+      step[i + j][lane] = make_float4(dt2, dt2 * (kLn2f * u[j]), dy[j] * scale, u[j]);
     }
   }
 }
 
+// Puts B and C of states [first, first + chunk) into shared memory. A thread stays in its column.
 template <class IO, int N>
-__device__ __forceinline__ void stage_b_c(const ScanBackward& p, const Place& at, int first, Staged<N>& tile) {
-  constexpr int chunk = Layout<N>::chunk, threads = Layout<N>::warps * kWarp;
-  const int states = static_cast<int>(p.states);
-  stage_states<chunk, IO>(p.b, at.batch, at.path.walk, tile.rows, first, states, &tile.bc[0][0], 2 * chunk, threadIdx.x,
-                          threads);
-  stage_states<chunk, IO>(p.c, at.batch, at.path.walk, tile.rows, first, states, &tile.bc[0][chunk], 2 * chunk,
-                          threadIdx.x, threads);
+__device__ __forceinline__ void stage_b_c(const ScanBackward& p, int first, Staged<N>& tile) {
+  constexpr int chunk = Layout<N>::chunk, at_once = Layout<N>::warps * kWarp / (2 * chunk);
+  const int column = threadIdx.x % (2 * chunk), n = first + column % chunk;
+  const Rows& source = column < chunk ? p.b : p.c;
+  const IO* from = slice<IO>(source, tile.at.batch, tile.at.path.walk) + n;
+#pragma unroll 4
+  for (int i = threadIdx.x / (2 * chunk); i < kTile; i += at_once) {
+    const int row = tile.rows.param[i];
+    tile.bc[i][column] = row >= 0 && n < p.states ? to_float(from[row * source.row]) : 0.0f;
+  }
 }
 
 // ---- the part of a thread ---------------------------------------------------------------------------------------------
 
-// While states are gone through, a thread has `per_lane` of them, from `first` on, of one channel.
+// While states are gone through, a thread has `per_lane` of them, from piece * per_lane on, of the group's channel `slot`.
 template <int N>
 struct Part {
   using L = Layout<N>;
-  int slot;  // the channel within the group
-  int piece;
-  int64_t channel;
-  bool here;
+  int slot, piece;
 
-  __device__ __forceinline__ explicit Part(const BackwardWork& w, const Place& at) {
+  __device__ __forceinline__ Part() {
     const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
     slot = warp * L::channels_per_warp + lane / L::lanes, piece = lane % L::lanes;
-    channel = at.channel + slot, here = channel < w.p.channels;
   }
-  __device__ __forceinline__ int first(int chunk) const { return chunk + piece * L::per_lane; }
 };
 
 // The first `count` of a thread's states from and to memory, the others are 0.
@@ -215,17 +241,18 @@ __device__ __forceinline__ void store_states(const float (&from)[Layout<N>::per_
 template <int N>
 struct Home {
   int count;  // of states that exist
-  int64_t a, da, carry, saved;
+  int64_t a, da, carry, saved, channel;
 
   __device__ __forceinline__ Home(const BackwardWork& w, const Place& at, const Part<N>& part, int chunk) {
     const ScanBackward& p = w.p;
-    const int first = part.first(chunk);
-    count = part.here ? static_cast<int>(p.states) - first : 0;
-    a = at.path.walk * p.a.walk + part.channel * p.states + first;
+    const int first = chunk + part.piece * Layout<N>::per_lane;
+    channel = at.channel + part.slot;
+    count = channel < p.channels ? static_cast<int>(p.states) - first : 0;
+    a = at.path.walk * p.a.walk + channel * p.states + first;
     const int64_t slice = at.segment * p.batch * p.walks.count + at.slice;
-    da = (slice * p.channels + part.channel) * p.states + first;
-    carry = (slice * p.states + first) * p.channels + part.channel;
-    saved = (at.slice * (w.cut.tiles - 1) * p.states + first) * p.channels + part.channel;
+    da = (slice * p.channels + channel) * p.states + first;
+    carry = (slice * p.states + first) * p.channels + channel;
+    saved = (at.slice * (w.cut.tiles - 1) * p.states + first) * p.channels + channel;
   }
 };
 
@@ -250,14 +277,14 @@ __global__ void __launch_bounds__(Layout<N>::warps* kWarp) aggregate_kernel(cons
   using L = Layout<N>;
   MMVIM_SHARED(AggregateTile<N>, tile);
   const ScanBackward& p = w.p;
-  Place at = find_place(w, blockIdx.x);
-  ++at.segment;
-  const Part<N> part(w, at);
-  const int64_t begin = at.segment * w.cut.length, end = smaller(begin + w.cut.length, w.cut.tiles);
+  const Place& at = tile->at;
+  if (threadIdx.x == 0) tile->at = find_place(w, blockIdx.x, 1);
+  __syncthreads();
+  const Part<N> part;
   float carry[L::per_lane], a[L::per_lane], total = 0.0f;
   for (int n = 0; n < L::per_lane; ++n) carry[n] = 0.0f;
   load_a(w, Home<N>(w, at, part, 0), a);
-  for (int64_t turn = end - 1; turn >= begin; --turn) {
+  for (int turn = at.end - 1; turn >= at.begin; --turn) {
     if (threadIdx.x < kTile) find_step(w, at, turn, threadIdx.x, tile->rows);
     __syncthreads();
     stage_steps<IO, L::warps, false>(p, at, tile->rows, tile->projection, tile->step);
@@ -265,9 +292,9 @@ __global__ void __launch_bounds__(Layout<N>::warps* kWarp) aggregate_kernel(cons
       const Home<N> home(w, at, part, chunk);
       if constexpr (!N) {
         load_a(w, home, a);
-        load_states<N>(w.carry + home.carry, p.channels, turn == end - 1 ? 0 : home.count, carry);
+        load_states<N>(w.carry + home.carry, p.channels, turn == at.end - 1 ? 0 : home.count, carry);
       }
-      stage_b_c<IO>(p, at, chunk, *tile);
+      stage_b_c<IO>(p, chunk, *tile);
       __syncthreads();
 #pragma unroll 8
       for (int i = kTile - 1; i >= 0; --i) {
@@ -281,12 +308,10 @@ __global__ void __launch_bounds__(Layout<N>::warps* kWarp) aggregate_kernel(cons
       __syncthreads();
     }
   }
-  if constexpr (N != 0) {
-    const Home<N> home(w, at, part, 0);
-    store_states<N>(carry, p.channels, home.count, w.carry + home.carry);
-  }
-  if (part.here && part.piece == 0)
-    w.total_delta[(at.segment * p.batch * p.walks.count + at.slice) * p.channels + part.channel] = total;
+  const Home<N> home(w, at, part, 0);
+  if constexpr (N != 0) store_states<N>(carry, p.channels, home.count, w.carry + home.carry);
+  if (home.channel < p.channels && part.piece == 0)
+    w.total_delta[(at.segment * p.batch * p.walks.count + at.slice) * p.channels + home.channel] = total;
 }
 
 // Turns these into the carries that enter: one thread for each (batch, walk, state, channel), from the last segment on.
@@ -369,16 +394,28 @@ __device__ __forceinline__ void sweep(AdjointTile<N>& tile, const Part<N>& part,
   }
 }
 
+// 1 - 2^-x, the derivative of softplus where softplus is x in base 2; by a series where the difference loses digits.
+MMVIM_HD float softplus_slope(float x) {
+  const float y = kLn2f * x;
+  const float series = y * (1.0f + y * (-0.5f + y * (0.166666667f + y * -0.0416666667f)));
+  return x < 0.0625f ? series : 1.0f - exp2_approx(-x);
+}
+
+// What comes of the sums of a step: du, ddelta, y and what it adds to dD.
+__device__ __forceinline__ float4 finish_step(const ScanBackward& p, const float4& step, float skip, float s1, float s2,
+                                              float y) {
+  const float slope = p.delta_softplus ? softplus_slope(step.x) : 1.0f;
+  return make_float4(step.x * kLn2f * s1 + skip * step.z, (step.w * s1 + s2) * slope, y + skip * step.w, step.z * step.w);
+}
+
 // Adds up s1, s2 and y over the lanes of a channel and writes them, or adds them to what other chunks have left.
 template <int N>
 __device__ __forceinline__ void deliver_sums(AdjointTile<N>& tile, const Part<N>& part, int i, bool add, float s1, float s2,
                                              float y) {
-  constexpr int lanes = Layout<N>::lanes, plane = AdjointTile<N>::plane;
+  constexpr int plane = AdjointTile<N>::plane;
   float* to = tile.sums + i * kGroup + part.slot;
   const auto put = [&](int which, float x) { to[which * plane] = add ? to[which * plane] + x : x; };
-  if constexpr (lanes == 1) {
-    put(0, s1), put(1, s2), put(2, y);
-  } else if constexpr (lanes == 2) {
+  if constexpr (Layout<N>::lanes == 2) {
     const float both[2] = {s1, s2}, last[2] = {y, 0.0f};
     put(part.piece, transpose_sum<2>(both, part.piece));
     const float sum = transpose_sum<2>(last, part.piece);
@@ -392,8 +429,8 @@ __device__ __forceinline__ void deliver_sums(AdjointTile<N>& tile, const Part<N>
 
 // One micro tile: its decays and states forwards from `before`, then the carry backwards.
 template <int N>
-__device__ __forceinline__ void adjoint(AdjointTile<N>& tile, const Part<N>& part, int micro, bool add,
-                                        const float (&a)[Layout<N>::per_lane], const Own<N>& before,
+__device__ __forceinline__ void adjoint(const ScanBackward& p, AdjointTile<N>& tile, const Part<N>& part, int micro,
+                                        bool add, float skip, const float (&a)[Layout<N>::per_lane], const Own<N>& before,
                                         float (&carry)[Layout<N>::per_lane], float (&da)[Layout<N>::per_lane]) {
   using L = Layout<N>;
   using G = Gather<N>;
@@ -431,7 +468,10 @@ __device__ __forceinline__ void adjoint(AdjointTile<N>& tile, const Part<N>& par
       values[i % G::steps * G::per_step + n] = g * step.y;
       values[i % G::steps * G::per_step + S + n] = step.z * h[i][n];
     }
-    deliver_sums(tile, part, first + i, add, s1, s2, y);
+    if constexpr (L::lanes == 1)
+      tile.step[first + i][part.slot] = finish_step(p, step, skip, s1, s2, y);
+    else
+      deliver_sums(tile, part, first + i, add, s1, s2, y);
     if (i % G::steps == 0) {
       const float sum = sum_channels<G::count, L::lanes>(values, lane);
       if (lane < G::count * L::lanes) to[i * 2 * L::chunk] = sum;
@@ -445,8 +485,7 @@ __device__ __forceinline__ void deliver_b_c(const BackwardWork& w, const Place& 
                                             int chunk) {
   using L = Layout<N>;
   const ScanBackward& p = w.p;
-  const int64_t rows = p.param_step ? p.walks.steps : p.walks.tokens;
-  const int64_t first_row = (at.group * p.batch * p.walks.count + at.slice) * rows;
+  const int64_t first_row = (at.group * p.batch * p.walks.count + at.slice) * param_rows(p);
   for (int e = threadIdx.x; e < kMicro * 2 * L::chunk; e += L::warps * kWarp) {
     const int i = e / (2 * L::chunk), column = e % (2 * L::chunk), n = chunk + column % L::chunk;
     const int row = tile.rows.param[micro * kMicro + i];
@@ -458,19 +497,20 @@ __device__ __forceinline__ void deliver_b_c(const BackwardWork& w, const Place& 
   }
 }
 
-// 1 - 2^-x, the derivative of softplus where softplus is x in base 2; by a series where the difference loses digits.
-MMVIM_HD float softplus_slope(float x) {
-  const float y = kLn2f * x;
-  const float series = y * (1.0f + y * (-0.5f + y * (0.166666667f + y * -0.0416666667f)));
-  return x < 0.0625f ? series : 1.0f - exp2_approx(-x);
+// to[(first + row[j]) * channels] = x[j] where row[j] >= 0.
+template <class T>
+__device__ __forceinline__ void store_rows(T* to, int64_t channels, const int* row, const float (&x)[kMicro]) {
+#pragma unroll
+  for (int j = 0; j < kMicro; ++j)
+    if (row[j] >= 0) store(to + row[j] * channels, x[j]);
 }
 
-// What a thread knows of the channel whose rows it writes.
+// What a thread adds up for the channel whose rows it writes.
 struct ChannelSums {
   float skip, dskip = 0.0f, dbias = 0.0f;
 };
 
-// Writes the rows of du, ddelta and y of a tile, rows by warps and channels by lanes.
+// Writes the rows of du, ddelta and y of a tile, micro tiles by warps and channels by lanes.
 template <class IO, int N>
 __device__ __forceinline__ void deliver_rows(const BackwardWork& w, const Place& at, const AdjointTile<N>& tile, int from,
                                              ChannelSums& sums) {
@@ -479,27 +519,31 @@ __device__ __forceinline__ void deliver_rows(const BackwardWork& w, const Place&
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   const int64_t channel = at.channel + lane;
   if (channel >= p.channels) return;
-  const int64_t u_rows = p.u_step ? p.walks.steps : p.walks.tokens;
-  const int64_t param_rows = p.param_step ? p.walks.steps : p.walks.tokens;
-#pragma unroll 2
-  for (int i = from + warp; i < kTile; i += L::warps) {
-    const float4 step = tile.step[i][lane];  // delta log2 e, delta u, dy, u
-    const float* sum = tile.sums + i * kGroup + lane;
-    const float s1 = sum[0], s2 = sum[tile.plane], y = sum[2 * tile.plane];
-    const float du = step.x * kLn2f * s1 + sums.skip * step.z;
-    const float ddelta = (step.w * s1 + s2) * (p.delta_softplus ? softplus_slope(step.x) : 1.0f);
-    sums.dskip += step.z * step.w;
-    sums.dbias += ddelta;
-    const int u = tile.rows.u_row[i], param = tile.rows.param[i], token = tile.rows.token[i];
-    if (u >= 0) {
-      const int64_t to = (at.slice * u_rows + u) * p.channels + channel;
-      w.du ? store(w.du + to, du) : store(static_cast<IO*>(p.du) + to, du);
+  const int64_t u_at = at.slice * u_rows(p) * p.channels + channel;
+  const int64_t param_at = at.slice * param_rows(p) * p.channels + channel;
+#pragma unroll 1
+  for (int i = warp * kMicro; i < kTile; i += L::warps * kMicro) {
+    if (i + kMicro <= from) continue;
+    float du[kMicro], ddelta[kMicro], y[kMicro];
+#pragma unroll
+    for (int j = 0; j < kMicro; ++j) {
+      float4 step = tile.step[i + j][lane];
+      if constexpr (L::lanes > 1) {
+        const float* sum = tile.sums + (i + j) * kGroup + lane;
+        step = finish_step(p, step, sums.skip, sum[0], sum[tile.plane], sum[2 * tile.plane]);
+      }
+      du[j] = step.x, ddelta[j] = step.y, y[j] = step.z;
+      if (i + j >= from) sums.dbias += step.y, sums.dskip += step.w;  // else it is padding
     }
-    if (param >= 0) {
-      const int64_t to = (at.slice * param_rows + param) * p.channels + channel;
-      w.ddelta ? store(w.ddelta + to, ddelta) : store(static_cast<IO*>(p.ddelta) + to, ddelta);
-    }
-    if (w.y && token >= 0) w.y[(at.slice * p.walks.tokens + token) * p.channels + channel] = y + sums.skip * step.w;
+    if (w.du)
+      store_rows(w.du + u_at, p.channels, tile.rows.u_row + i, du);
+    else
+      store_rows(static_cast<IO*>(p.du) + u_at, p.channels, tile.rows.u_row + i, du);
+    if (w.ddelta)
+      store_rows(w.ddelta + param_at, p.channels, tile.rows.param + i, ddelta);
+    else
+      store_rows(static_cast<IO*>(p.ddelta) + param_at, p.channels, tile.rows.param + i, ddelta);
+    if (w.y) store_rows(w.y + at.slice * p.walks.tokens * p.channels + channel, p.channels, tile.rows.token + i, y);
   }
 }
 
@@ -529,16 +573,20 @@ __device__ __forceinline__ void store_da(const BackwardWork& w, const Home<N>& h
   store_states<N>(da, 1, home.count, w.da + home.da);
 }
 
-// At most 128 registers for each thread of as many blocks as the shared memory of a large card holds.
+// Blocks whose tiles fit a large card's multiprocessor (227 KiB): no more need to share its registers.
+template <int N>
+constexpr int kBlocks = 227 * 1024 / (sizeof(AdjointTile<N>) + 1024);
+
 template <class IO, int N>
-__global__ void __launch_bounds__(Layout<N>::warps* kWarp, 16 / Layout<N>::warps) adjoint_kernel(const BackwardWork w) {
+__global__ void __launch_bounds__(Layout<N>::warps* kWarp, kBlocks<N>) adjoint_kernel(const BackwardWork w) {
   using L = Layout<N>;
   constexpr int S = L::per_lane;
   MMVIM_SHARED(AdjointTile<N>, tile);
   const ScanBackward& p = w.p;
-  const Place at = find_place(w, blockIdx.x);
-  const Part<N> part(w, at);
-  const int64_t begin = at.segment * w.cut.length, end = smaller(begin + w.cut.length, w.cut.tiles);
+  const Place& at = tile->at;
+  if (threadIdx.x == 0) tile->at = find_place(w, blockIdx.x, 0);
+  __syncthreads();
+  const Part<N> part;
   ChannelSums sums;
   const int64_t own_channel = smaller(at.channel + threadIdx.x % kWarp, p.channels - 1);
   sums.skip = p.skip.data ? static_cast<const float*>(p.skip.data)[at.path.walk * p.skip.walk + own_channel] : 0.0f;
@@ -550,7 +598,7 @@ __global__ void __launch_bounds__(Layout<N>::warps* kWarp, 16 / Layout<N>::warps
     load_carry(w, home, false, carry);
     for (int n = 0; n < S; ++n) da[n] = 0.0f;
   }
-  for (int64_t turn = end - 1; turn >= begin; --turn) {
+  for (int turn = at.end - 1; turn >= at.begin; --turn) {
     if (threadIdx.x < kTile) find_step(w, at, turn, threadIdx.x, tile->rows);
     __syncthreads();
     stage_steps<IO, L::warps, true>(p, at, tile->rows, tile->sums, tile->step);
@@ -558,7 +606,7 @@ __global__ void __launch_bounds__(Layout<N>::warps* kWarp, 16 / Layout<N>::warps
     for (int chunk = 0; chunk < (N ? L::chunk : static_cast<int>(p.states)); chunk += L::chunk) {
       const Home<N> home(w, at, part, chunk);
       if constexpr (!N) {
-        const bool resumed = turn < end - 1;
+        const bool resumed = turn < at.end - 1;
         load_a(w, home, a);
         load_carry(w, home, resumed, carry);
         load_states<N>(w.da + home.da, 1, resumed ? home.count : 0, da);
@@ -567,19 +615,19 @@ __global__ void __launch_bounds__(Layout<N>::warps* kWarp, 16 / Layout<N>::warps
       const int64_t boundary = at.path.descending ? w.cut.tiles - 1 - turn : turn - 1;
       load_states<N>(static_cast<const float*>(p.saved) + home.saved + boundary * p.states * p.channels, p.channels,
                      turn ? home.count : 0, h.v);
-      stage_b_c<IO>(p, at, chunk, *tile);
+      stage_b_c<IO>(p, chunk, *tile);
       __syncthreads();
       sweep(*tile, part, from / kMicro, a, h);
 #pragma unroll 1
       for (int micro = kMicros - 1; micro >= from / kMicro; --micro) {
         if (micro < kMicros - 1) h = read<N>(tile->before[micro][threadIdx.x]);
-        adjoint(*tile, part, micro, N == 0 && chunk > 0, a, h, carry, da);
+        adjoint(p, *tile, part, micro, N == 0 && chunk > 0, sums.skip, a, h, carry, da);
         __syncthreads();
         deliver_b_c(w, at, *tile, micro, chunk);
       }
       if constexpr (!N) {
         store_states<N>(carry, p.channels, home.count, w.carry + home.carry);
-        store_da<N>(w, home, da, turn == begin);
+        store_da<N>(w, home, da, turn == at.begin);
       }
     }
     deliver_rows<IO>(w, at, *tile, from, sums);

@@ -95,7 +95,8 @@ cudaError_t add_parts(const BackwardWork& w, cudaStream_t stream) {
 template <class IO>
 cudaError_t run_backward(const BackwardWork& w, void* workspace, cudaStream_t stream) {
   const ScanBackward& p = w.p;
-  cudaError_t error = first_error(clear_rows<IO>(w, workspace, stream), run_walks<IO>(w, stream));
+  cudaError_t error = clear_rows<IO>(w, workspace, stream);
+  error = first_error(error, run_walks<IO>(w, stream));
   if (p.dz)
     error = first_error(error, launch_blocks(gate_kernel<IO>, ceil_div(p.batch * p.walks.tokens, kFinishThreads / kWarp),
                                              kFinishThreads, 0, stream, p, w.y));

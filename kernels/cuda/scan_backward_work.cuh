@@ -22,8 +22,8 @@ struct BackwardWork {
 };
 
 // Rows of u's gradient, and of those of delta, B and C.
-inline int64_t u_rows(const ScanInputs& p) { return p.u_step ? p.walks.steps : p.walks.tokens; }
-inline int64_t param_rows(const ScanInputs& p) { return p.param_step ? p.walks.steps : p.walks.tokens; }
+MMVIM_HD int64_t u_rows(const ScanInputs& p) { return p.u_step ? p.walks.steps : p.walks.tokens; }
+MMVIM_HD int64_t param_rows(const ScanInputs& p) { return p.param_step ? p.walks.steps : p.walks.tokens; }
 
 // All launches, for one type of input.
 template <class IO>
