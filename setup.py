@@ -1,4 +1,4 @@
-"""What pyproject.toml cannot say: the C++ kernels, and the configs and tools that go into the package as ``.mim``."""
+"""What pyproject.toml cannot say: the compiled kernels, and the configs and tools in the package as ``.mim``."""
 
 import os
 import shutil
@@ -12,7 +12,8 @@ from setuptools.command.build_py import build_py
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT))  # an isolated build does not have the project's folder on its path
 
-from kernels.build import BuildError, build_or_explain  # noqa: E402
+from kernels.build import LIBRARIES, build_or_explain  # noqa: E402
+from kernels.toolchain import BuildError  # noqa: E402
 
 MIM_ITEMS = ('configs', 'tools', 'model-index.yml')
 
@@ -44,13 +45,14 @@ class BuildPython(build_py):
 
 
 class BuildKernels(build_ext):
-    """Compiles ``mmvim/_C.abi3.so``, or says in one line why mmvim will run on its PyTorch path instead."""
+    """Compiles the libraries of kernels, or says of each in one line why mmvim takes its PyTorch path instead."""
 
     def build_extension(self, ext: Extension) -> None:
         if self.editable_mode:  # setuptools copies the result here, or leaves what an earlier build put here
             (ROOT / 'mmvim' / Path(self.get_ext_filename(ext.name)).name).unlink(missing_ok=True)
+        library = next(library for library in LIBRARIES if f'mmvim.{library.module}' == ext.name)
         try:
-            tell(build_or_explain(Path(self.get_ext_fullpath(ext.name))))
+            tell(build_or_explain(library, Path(self.get_ext_fullpath(ext.name))))
         except BuildError as error:
             raise SystemExit(f'mmvim: {error}') from None
 
@@ -67,9 +69,11 @@ def tell(line: str) -> None:
 
 
 setup(
-    # The library holds no Python symbol: one file serves every Python and, by torch's stable interface, every
-    # torch from 2.10 on. It is loaded by torch.ops.load_library.
-    ext_modules=[Extension('mmvim._C', sources=[], py_limited_api=True, optional=True)],
+    # The libraries hold no Python symbol: one file serves every Python and, by torch's stable interface, every
+    # torch from 2.10 on. They are loaded by torch.ops.load_library.
+    ext_modules=[
+        Extension(f'mmvim.{library.module}', sources=[], py_limited_api=True, optional=True) for library in LIBRARIES
+    ],
     cmdclass={'build_py': BuildPython, 'build_ext': BuildKernels},
     options={'bdist_wheel': {'py_limited_api': 'cp310'}},
 )

@@ -1,41 +1,43 @@
-"""Compile the C++ kernels with nothing but a compiler and the installed torch's headers.
+"""Compile the kernels with nothing but compilers and the installed torch's headers.
 
-torch is found and read, never imported, downloaded or replaced: pip builds a package in an environment of its own,
-where the torch of the target environment is hidden, so the target's interpreter is asked where it is.
+``MMVIM_BUILD`` says what: ``auto`` (what can be built, the default), ``cpu`` (the C++ kernels, or fail), ``cuda``
+(both, or fail) or ``none``.
 """
 
-import importlib.util
 import os
-import platform
-import re
 import shlex
-import shutil
-import subprocess
 import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
-KERNELS = Path(__file__).resolve().parent
-OLDEST_TORCH = (2, 10)  # the first with the stable interface that one library for all later releases needs
+if not __package__:  # run as a script
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from kernels.build_cuda import build_cuda
+from kernels.toolchain import (
+    KERNELS,
+    STABLE_INTERFACE,
+    BuildError,
+    check_platform,
+    compile_all,
+    find_compiler,
+    find_torch,
+    link,
+)
+
 # No -march=native and no -ffast-math (kernels/README.md): the instruction set is chosen at run time, NaN stays NaN.
 COMPILE_FLAGS = ['-std=c++20', '-O3', '-fno-math-errno', '-fno-trapping-math', '-ffp-contract=fast', '-fPIC']
-COMPILE_FLAGS += ['-fvisibility=hidden', '-DTORCH_TARGET_VERSION=0x020a000000000000']
+COMPILE_FLAGS += ['-fvisibility=hidden', STABLE_INTERFACE]
 LINK_FLAGS = ['-shared', '-ltorch_cpu', '-Wl,-z,defs']
-
-
-class BuildError(RuntimeError):
-    """The kernels cannot be built here; the message is one line."""
 
 
 def requested() -> str:
     """The value of ``MMVIM_BUILD``.
 
-    Returns:
-        str: ``'auto'`` (try, go on without), ``'cpu'`` (build or fail), ``'cuda'`` or ``'none'``.
-
     Raises:
-        SystemExit: The variable has another value.
+        SystemExit: The variable has another value than ``'auto'``, ``'cpu'``, ``'cuda'`` and ``'none'``.
     """
     value = os.environ.get('MMVIM_BUILD', 'auto')
     if value not in ('auto', 'cpu', 'cuda', 'none'):
@@ -43,123 +45,86 @@ def requested() -> str:
     return value
 
 
-def build_or_explain(target: Path) -> str:
+def build_cpu(target: Path) -> None:
+    """Compile the C++ kernels into ``target``, a shared object for ``torch.ops.load_library``.
+
+    Raises:
+        BuildError: This machine, torch or compiler cannot do it.
+    """
+    check_platform()
+    torch = find_torch()
+    compiler = find_compiler()
+    sources = [*sorted(KERNELS.glob('cpu/*.cpp')), KERNELS / 'binding' / 'stable_cpu.cpp']
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix='mmvim-kernels-') as scratch:
+        objects = {source: Path(scratch) / f'{source.stem}.o' for source in sources}
+        flags = [*COMPILE_FLAGS, f'-I{KERNELS}', f'-I{torch.include}']
+        print(f'mmvim: compiling {len(sources)} C++ files with {shlex.join(compiler)}', flush=True)
+        compile_all({source: [*compiler, *flags, '-c', str(source), '-o', str(out)] for source, out in objects.items()})
+        link([*compiler, *map(str, objects.values()), f'-L{torch.libraries}', *LINK_FLAGS], target)
+
+
+class Library(NamedTuple):
+    """A library of kernels.
+
+    Attributes:
+        module: Its name inside the package.
+        kernels: What is in it.
+        build: Builds it.
+        demanded_by: Values of MMVIM_BUILD that make its absence an error.
+        consequence: What its absence means.
+    """
+
+    module: str
+    kernels: str
+    build: Callable[[Path], None]
+    demanded_by: tuple[str, ...]
+    consequence: str
+
+
+LIBRARIES = (
+    Library('_C', 'C++ kernels', build_cpu, ('cpu', 'cuda'), 'mmvim runs on its slower PyTorch path'),
+    Library('_C_cuda', 'CUDA kernels', build_cuda, ('cuda',), 'CUDA tensors take the slower PyTorch path'),
+)
+
+
+def build_or_explain(library: Library, target: Path) -> str:
     """Build what ``MMVIM_BUILD`` asks for.
 
     Args:
-        target (Path): The shared object to write; an older one is removed first, so that none outlives its sources.
+        library: Which one.
+        target: The shared object to write; an older one is removed first, so that none outlives its sources.
 
     Returns:
-        str: Empty, or the line that says why there are no kernels.
+        Empty, or the line that says why there are no kernels.
 
     Raises:
         BuildError: They were asked for explicitly and cannot be built.
     """
     target.unlink(missing_ok=True)
-    if requested() == 'none':
+    choice = requested()
+    if choice != 'auto' and choice not in library.demanded_by:
         return ''
     try:
-        build_kernels(target)
+        library.build(target)
     except BuildError as error:
-        if requested() != 'auto':
+        if choice != 'auto':
             raise
-        return f'mmvim: the C++ kernels are not built, mmvim runs on its slower PyTorch path: {error}'
+        return f'mmvim: the {library.kernels} are not built, {library.consequence}: {error}'
     return ''
 
 
-def find_torch() -> Path:
-    """Folder of the torch that the target environment has.
-
-    Raises:
-        BuildError: There is none, or it is too old for the kernels.
-    """
-    spec = importlib.util.find_spec('torch')
-    if spec is not None:
-        folder = Path(spec.origin).parent
-    else:
-        # -E drops the PYTHONPATH by which pip hides the environment's own packages.
-        command = 'import importlib.util; spec = importlib.util.find_spec("torch"); print(spec.origin if spec else "")'
-        answer = subprocess.run([sys.executable, '-E', '-c', command], cwd=sys.prefix, capture_output=True, text=True)
-        origin = answer.stdout.strip()
-        if not origin:
-            raise BuildError(
-                'no torch is installed for this Python; install torch first, then mmvim '
-                '(with a tool that builds in a virtual environment of its own, such as uv: --no-build-isolation)'
-            )
-        folder = Path(origin).parent
-    version = re.search(r"__version__ = '((\d+)\.(\d+)[^']*)'", (folder / 'version.py').read_text())
-    if version is None or tuple(map(int, version.groups()[1:])) < OLDEST_TORCH:
-        found = version.group(1) if version else 'of an unknown version'
-        raise BuildError(f'they need torch 2.10 or later, torch {found} is installed')
-    return folder
-
-
-def find_compiler() -> list[str]:
-    """The C++ compiler as a command line: ``CXX``, or the first of c++, g++, clang++.
-
-    Raises:
-        BuildError: There is none.
-    """
-    if os.environ.get('CXX'):
-        return shlex.split(os.environ['CXX'])
-    found = next(filter(None, map(shutil.which, ('c++', 'g++', 'clang++'))), None)
-    if found is None:
-        raise BuildError('no C++ compiler was found; install g++ (apt-get install g++), or set CXX')
-    return [found]
-
-
-def build_kernels(target: Path) -> None:
-    """Compile every source and link them into ``target``, a shared object for ``torch.ops.load_library``.
-
-    Args:
-        target (Path): The file to write. It appears whole or not at all.
-
-    Raises:
-        BuildError: This machine, torch or compiler cannot do it, or ``MMVIM_BUILD=cuda`` asks for what is not there.
-    """
-    if requested() == 'cuda':
-        raise BuildError('MMVIM_BUILD=cuda: this version has no CUDA kernels; use MMVIM_BUILD=cpu')
-    if sys.platform != 'linux' or platform.machine() != 'x86_64':
-        raise BuildError(f'they are made for Linux on x86-64, this is {platform.system()} on {platform.machine()}')
-    torch = find_torch()
-    compiler = find_compiler()
-    sources = sorted([*KERNELS.glob('cpu/*.cpp'), *KERNELS.glob('binding/*.cpp')])
-    if not sources:
-        raise BuildError(f'there is no source in {KERNELS}')
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix='mmvim-kernels-') as scratch:
-        objects = [Path(scratch) / f'{source.parent.name}_{source.stem}.o' for source in sources]
-        include = [f'-I{KERNELS}', f'-I{torch / "include"}']
-
-        def compile_one(source: Path, out: Path) -> None:
-            _run([*compiler, *COMPILE_FLAGS, *include, '-c', str(source), '-o', str(out)])
-            print(f'mmvim: compiled {source.relative_to(KERNELS.parent)}', flush=True)
-
-        print(f'mmvim: compiling {len(sources)} C++ files with {shlex.join(compiler)}', flush=True)
-        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-            list(pool.map(compile_one, sources, objects))
-        library = target.with_name(f'{target.name}.{os.getpid()}')
-        try:
-            _run([*compiler, *map(str, objects), f'-L{torch / "lib"}', *LINK_FLAGS, '-o', str(library)])
-            library.replace(target)
-        finally:
-            library.unlink(missing_ok=True)
-
-
-def _run(command: list[str]) -> None:
-    try:
-        result = subprocess.run(command, capture_output=True, text=True)
-    except OSError as error:
-        raise BuildError(f'the compiler {command[0]} cannot be run ({error.strerror})') from None
-    if result.returncode:
-        print(shlex.join(command), result.stdout + result.stderr, sep='\n', flush=True)
-        lines = (result.stderr or result.stdout).splitlines()
-        first = next((line for line in lines if 'error' in line), next(iter(lines), 'it says nothing'))
-        raise BuildError(f'{command[0]} failed ({first.strip()}); MMVIM_BUILD=cpu pip install -v . shows it all')
+def main() -> None:
+    """Build the libraries of this checkout in their place."""
+    for library in LIBRARIES:
+        target = KERNELS.parent / 'mmvim' / f'{library.module}.abi3.so'
+        line = build_or_explain(library, target)
+        if line or target.exists():
+            print(line or f'mmvim: the {library.kernels} are built')
 
 
 if __name__ == '__main__':
     try:
-        print(build_or_explain(KERNELS.parent / 'mmvim' / '_C.abi3.so') or 'mmvim: the C++ kernels are built')
+        main()
     except BuildError as problem:
         raise SystemExit(f'mmvim: {problem}') from None
