@@ -32,21 +32,22 @@ def copies(size: int, device: str, most: int = 64) -> int:
     return max(2, min(most, 2 * cache // max(size, 1) + 2))
 
 
-def eager(calls: Sequence[Call], device: str, least: int = 50, limit: float = 4.0) -> Speed:
+def eager(calls: Sequence[Call], device: str, least: int = 50, limit: float = 4.0, fewest: int = 5) -> Speed:
     """Time calls in turn, each by events of its own: the host's part of the work is in it.
 
     Args:
         calls: The same work on different inputs.
         device: ``'cuda'``, or ``'cpu'`` for a dry run.
         least: Runs that are wanted.
-        limit: Seconds after which fewer will do, but at least 5.
+        limit: Seconds after which ``fewest`` runs will do.
+        fewest: See ``limit``.
     """
     for call in calls[:3]:
         call()
     _synchronize(device)
     times: list[float] = []
     end = time.perf_counter() + limit
-    while len(times) < (least if time.perf_counter() < end else 5):
+    while len(times) < (least if time.perf_counter() < end else fewest):
         call = calls[len(times) % len(calls)]
         if device == 'cpu':
             start = time.perf_counter()
@@ -86,5 +87,5 @@ def _synchronize(device: str) -> None:
 
 
 def _speed(times: list[float]) -> Speed:
-    low, _, high = statistics.quantiles(times, n=4)
+    low, _, high = statistics.quantiles(times if len(times) > 1 else times * 2, n=4)
     return Speed(statistics.median(times), low, high, len(times))
