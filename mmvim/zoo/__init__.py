@@ -4,7 +4,7 @@ The records are the single source of ``configs/*/metafile.yml``, ``model-index.y
 table of the README, see :mod:`.documents`. Importing this needs nothing but Python.
 """
 
-from . import mambaout, vim, vmamba
+from . import baselines, mambaout, vim, vmamba
 from .find import find, select
 from .records import METRICS, Flops, Model, OfficialFile, Published
 
@@ -21,8 +21,10 @@ __all__ = [
     'select',
 ]
 
-MODELS: tuple[Model, ...] = (*vim.MODELS, *vmamba.MODELS, *mambaout.MODELS)
+MODELS: tuple[Model, ...] = (*vim.MODELS, *vmamba.MODELS, *mambaout.MODELS, *baselines.MODELS)
 #: Every published file by its name, also those that no model of the zoo consists of.
-FILES: dict[str, OfficialFile] = {file.name: file for file in (*vim.FILES, *vmamba.FILES, *mambaout.FILES)}
+FILES: dict[str, OfficialFile] = {
+    file.name: file for file in (*vim.FILES, *vmamba.FILES, *mambaout.FILES, *baselines.FILES)
+}
 #: Name of a published file -> where people find it.
 OFFICIAL_WEIGHTS = {name: file.page for name, file in FILES.items()}

@@ -23,8 +23,13 @@ published files have not been at hand. What was checked here: with the same weig
 official code, on stored examples of it; parameters were counted, and agree with the published counts.
 
 ```shell
-python tools/zoo.py list                                        # this page in a terminal; --json for programs
-python tools/zoo.py evaluate --task imagenet --models 'vim_*'   # published and measured, side by side
+python tools/zoo.py list --models 'vmamba_t*' upernet_vim_t_ade20k   # this page in a terminal; --json for programs
+python tools/zoo.py check --models vim_t_imagenet                    # builds, takes a file of the official layout, runs
+```
+
+<!-- not run: needs the published files and ImageNet -->
+```shell
+python tools/zoo.py evaluate --task imagenet --models 'vim_*'        # published and measured, side by side
 ```
 
 `evaluate` takes weights from `weights/` or downloads them there, and data sets from `data/`. It goes on after a failure
@@ -119,17 +124,29 @@ def _zoo_table(models: Sequence[Model]) -> str:
 
 def readme_table(models: Sequence[Model]) -> str:
     """The table of the README: one line for each size that has a dense model."""
-    header = ['backbone', 'ImageNet top-1', 'UPerNet, ADE20K: mIoU', 'Mask R-CNN, COCO: box / mask AP', 'weights']
-    variants = dict.fromkeys(model.variant for model in models if model.task != 'imagenet')
+    header = [
+        'backbone',
+        'ImageNet top-1',
+        'UPerNet, ADE20K: mIoU',
+        'Mask R-CNN, COCO: box / mask AP',
+        'weights were published of',
+        'source of the numbers',
+    ]
+    variants = dict.fromkeys(
+        model.variant for model in models if model.task != 'imagenet' and model.family != 'Baselines'
+    )
     return markdown(header, [_readme_row([m for m in models if m.variant == variant]) for variant in variants])
 
 
 def _readme_row(models: Sequence[Model]) -> list[str]:
     """What is published for a backbone; of several models of a kind, the first with numbers."""
 
+    shown = []
+
     def first(method: str, *metrics: str) -> str:
         for model in models:
             if model.method == method and model.value(metrics[0]) is not None:
+                shown.extend(number.source for number in model.published if number.metric in metrics)
                 return ' / '.join(_number(model, metric) for metric in metrics)
         return '-'
 
@@ -139,7 +156,8 @@ def _readme_row(models: Sequence[Model]) -> list[str]:
         first('classifier', 'top-1'),
         first('UPerNet', 'mIoU'),
         first('Mask R-CNN', 'box AP', 'mask AP'),
-        'of all three' if len(tasks) == 3 else 'of the classifier only',
+        'all three' if len(tasks) == 3 else 'the classifier',
+        '; '.join(dict.fromkeys(shown)),
     ]
 
 

@@ -34,6 +34,10 @@ _COLLECTIONS = {
         'README': 'configs/mambaout/README.md',
         'Code': 'https://github.com/yuweihao/MambaOut',
     },
+    'Baselines': {
+        'Metadata': {'Architecture': ['Vision Transformer', 'Swin Transformer', 'ResNet', 'ConvNeXt']},
+        'README': 'configs/baselines/README.md',
+    },
 }
 _TASKS = {
     'mIoU': 'Semantic Segmentation',
