@@ -94,9 +94,11 @@ struct AdjointTile : Staged<N> {
   __align__(16) float before[kMicros - 1][L::warps * kWarp][L::per_lane];  // states before all but the last micro tile
   __align__(16) float part[2][L::warps][kMicro][2 * L::chunk];             // dB, dC of a micro tile, a warp's channels
   // Over states: s1, s2, y. Not where one thread has them all; before they are there, what projects delta.
-  __align__(16) float sums[L::lanes == 1 ? kProjection : 3 * plane];
+  __align__(16) float sums[L::lanes == 1 ? kProjection : 3 * plane - 8];
+  float dskip[L::warps * kWarp], dbias[L::warps * kWarp];  // what a thread adds up for the channel whose rows it writes
 };
-static_assert(kProjection <= 3 * AdjointTile<16>::plane);
+static_assert(sizeof(AdjointTile<16>) <= 48 * 1024);  // what a kernel gets without asking
+static_assert(kProjection <= sizeof(AdjointTile<16>::sums) / sizeof(float));
 
 // The states of a channel that a thread holds, read and written at once.
 template <int N>
@@ -296,7 +298,7 @@ __global__ void __launch_bounds__(Layout<N>::warps* kWarp) aggregate_kernel(cons
       }
       stage_b_c<IO>(p, chunk, *tile);
       __syncthreads();
-#pragma unroll 8
+#pragma unroll 4
       for (int i = kTile - 1; i >= 0; --i) {
         const float4 step = tile->step[i][part.slot];
         const Own<N> c = read<N>(&tile->bc[i][L::chunk + part.piece * L::per_lane]);
@@ -399,6 +401,10 @@ MMVIM_HD float softplus_slope(float x) {
   const float y = kLn2f * x;
   const float series = y * (1.0f + y * (-0.5f + y * (0.166666667f + y * -0.0416666667f)));
   return x < 0.0625f ? series : 1.0f - exp2_approx(-x);
+}
+
+__device__ __forceinline__ float load_skip(const ScanBackward& p, const Place& at, int64_t channel) {
+  return p.skip.data ? static_cast<const float*>(p.skip.data)[at.path.walk * p.skip.walk + channel] : 0.0f;
 }
 
 // What comes of the sums of a step: du, ddelta, y and what it adds to dD.
@@ -505,20 +511,16 @@ __device__ __forceinline__ void store_rows(T* to, int64_t channels, const int* r
     if (row[j] >= 0) store(to + row[j] * channels, x[j]);
 }
 
-// What a thread adds up for the channel whose rows it writes.
-struct ChannelSums {
-  float skip, dskip = 0.0f, dbias = 0.0f;
-};
-
 // Writes the rows of du, ddelta and y of a tile, micro tiles by warps and channels by lanes.
 template <class IO, int N>
-__device__ __forceinline__ void deliver_rows(const BackwardWork& w, const Place& at, const AdjointTile<N>& tile, int from,
-                                             ChannelSums& sums) {
+__device__ __forceinline__ void deliver_rows(const BackwardWork& w, const Place& at, AdjointTile<N>& tile, int from) {
   using L = Layout<N>;
   const ScanBackward& p = w.p;
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   const int64_t channel = at.channel + lane;
   if (channel >= p.channels) return;
+  const float skip = load_skip(p, at, channel);
+  float dskip = tile.dskip[threadIdx.x], dbias = tile.dbias[threadIdx.x];
   const int64_t u_at = at.slice * u_rows(p) * p.channels + channel;
   const int64_t param_at = at.slice * param_rows(p) * p.channels + channel;
 #pragma unroll 1
@@ -530,10 +532,10 @@ __device__ __forceinline__ void deliver_rows(const BackwardWork& w, const Place&
       float4 step = tile.step[i + j][lane];
       if constexpr (L::lanes > 1) {
         const float* sum = tile.sums + (i + j) * kGroup + lane;
-        step = finish_step(p, step, sums.skip, sum[0], sum[tile.plane], sum[2 * tile.plane]);
+        step = finish_step(p, step, skip, sum[0], sum[tile.plane], sum[2 * tile.plane]);
       }
       du[j] = step.x, ddelta[j] = step.y, y[j] = step.z;
-      if (i + j >= from) sums.dbias += step.y, sums.dskip += step.w;  // else it is padding
+      if (i + j >= from) dbias += step.y, dskip += step.w;  // else it is padding
     }
     if (w.du)
       store_rows(w.du + u_at, p.channels, tile.rows.u_row + i, du);
@@ -545,21 +547,18 @@ __device__ __forceinline__ void deliver_rows(const BackwardWork& w, const Place&
       store_rows(static_cast<IO*>(p.ddelta) + param_at, p.channels, tile.rows.param + i, ddelta);
     if (w.y) store_rows(w.y + at.slice * p.walks.tokens * p.channels + channel, p.channels, tile.rows.token + i, y);
   }
+  tile.dskip[threadIdx.x] = dskip, tile.dbias[threadIdx.x] = dbias;
 }
 
-// The sums over this segment's steps: dA by each thread, dD and dbias over warps.
+// dD and dbias of this segment's steps: the sums over warps.
 template <int N>
-__device__ __forceinline__ void deliver_channels(const BackwardWork& w, const Place& at, const ChannelSums& mine,
-                                                 float* scratch) {
+__device__ __forceinline__ void deliver_channels(const BackwardWork& w, const Place& at, const AdjointTile<N>& tile) {
   const ScanBackward& p = w.p;
-  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
-  scratch[2 * threadIdx.x] = mine.dskip, scratch[2 * threadIdx.x + 1] = mine.dbias;
-  __syncthreads();
-  if (warp || at.channel + lane >= p.channels) return;
+  const int64_t channel = at.channel + threadIdx.x;
+  if (threadIdx.x >= kGroup || channel >= p.channels) return;
   float dskip = 0.0f, dbias = 0.0f;
-  for (int j = 0; j < Layout<N>::warps; ++j)
-    dskip += scratch[2 * (j * kWarp + lane)], dbias += scratch[2 * (j * kWarp + lane) + 1];
-  const int64_t to = (at.segment * p.batch * p.walks.count + at.slice) * p.channels + at.channel + lane;
+  for (int i = threadIdx.x; i < Layout<N>::warps * kWarp; i += kWarp) dskip += tile.dskip[i], dbias += tile.dbias[i];
+  const int64_t to = (at.segment * p.batch * p.walks.count + at.slice) * p.channels + channel;
   if (w.dskip) w.dskip[to] = dskip;
   if (w.dbias) w.dbias[to] = dbias;
 }
@@ -573,9 +572,10 @@ __device__ __forceinline__ void store_da(const BackwardWork& w, const Home<N>& h
   store_states<N>(da, 1, home.count, w.da + home.da);
 }
 
-// Blocks whose tiles fit a large card's multiprocessor (227 KiB): no more need to share its registers.
+// Blocks whose tiles fit a large card's multiprocessor (227 KiB): no more need to share its registers. Chunks of states
+// need registers more than company.
 template <int N>
-constexpr int kBlocks = 227 * 1024 / (sizeof(AdjointTile<N>) + 1024);
+constexpr int kBlocks = N ? 227 * 1024 / (sizeof(AdjointTile<N>) + 1024) : 3;
 
 template <class IO, int N>
 __global__ void __launch_bounds__(Layout<N>::warps* kWarp, kBlocks<N>) adjoint_kernel(const BackwardWork w) {
@@ -587,9 +587,8 @@ __global__ void __launch_bounds__(Layout<N>::warps* kWarp, kBlocks<N>) adjoint_k
   if (threadIdx.x == 0) tile->at = find_place(w, blockIdx.x, 0);
   __syncthreads();
   const Part<N> part;
-  ChannelSums sums;
-  const int64_t own_channel = smaller(at.channel + threadIdx.x % kWarp, p.channels - 1);
-  sums.skip = p.skip.data ? static_cast<const float*>(p.skip.data)[at.path.walk * p.skip.walk + own_channel] : 0.0f;
+  tile->dskip[threadIdx.x] = tile->dbias[threadIdx.x] = 0.0f;
+  const float skip = L::lanes == 1 ? load_skip(p, at, smaller(at.channel + part.slot, p.channels - 1)) : 0.0f;
 
   float carry[S], a[S], da[S];
   if constexpr (N != 0) {
@@ -619,25 +618,26 @@ __global__ void __launch_bounds__(Layout<N>::warps* kWarp, kBlocks<N>) adjoint_k
       __syncthreads();
       sweep(*tile, part, from / kMicro, a, h);
 #pragma unroll 1
-      for (int micro = kMicros - 1; micro >= from / kMicro; --micro) {
-        if (micro < kMicros - 1) h = read<N>(tile->before[micro][threadIdx.x]);
-        adjoint(p, *tile, part, micro, N == 0 && chunk > 0, sums.skip, a, h, carry, da);
+      for (int micro = kMicros - 1;; --micro) {
+        adjoint(p, *tile, part, micro, N == 0 && chunk > 0, skip, a, h, carry, da);
         __syncthreads();
         deliver_b_c(w, at, *tile, micro, chunk);
+        if (micro == from / kMicro) break;
+        h = read<N>(tile->before[micro - 1][threadIdx.x]);
       }
       if constexpr (!N) {
         store_states<N>(carry, p.channels, home.count, w.carry + home.carry);
         store_da<N>(w, home, da, turn == at.begin);
       }
     }
-    deliver_rows<IO>(w, at, *tile, from, sums);
+    deliver_rows<IO>(w, at, *tile, from);
     __syncthreads();
   }
   if constexpr (N != 0) {
     const Home<N> home(w, at, part, 0);
     store_da<N>(w, home, da, true);
   }
-  deliver_channels<N>(w, at, sums, tile->sums);
+  deliver_channels(w, at, *tile);
 }
 
 }  // namespace mmvim::cuda
