@@ -1,6 +1,6 @@
 """Whole classifiers: the names in a published file and those in :class:`mmvim.models.ImageClassifier`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
@@ -24,12 +24,13 @@ _NAMES = {
 def from_classifier(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The weights of a classifier, in the layout of their family, with the names that an ``ImageClassifier`` has.
 
-    Checkpoints of an ``ImageClassifier`` and files of other models stay as they are.
+    Checkpoints of an ``ImageClassifier`` and of models that are none of ours stay as they are.
     """
     family = family_of(state)
     if family is None or any(key.startswith(_BACKBONE) for key in state):
         return dict(state)
-    return {_renamed(key, _NAMES[family.NAME], _BACKBONE + key): tensor for key, tensor in state.items()}
+    names = _NAMES.get(family.NAME, ())
+    return {_renamed(key, names, _BACKBONE + key): tensor for key, tensor in state.items()}
 
 
 def to_classifier(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -38,6 +39,6 @@ def to_classifier(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {_renamed(key, names, key.removeprefix(_BACKBONE)): tensor for key, tensor in state.items()}
 
 
-def _renamed(key: str, names: list[tuple[str, str]], otherwise: str) -> str:
+def _renamed(key: str, names: Sequence[tuple[str, str]], otherwise: str) -> str:
     pair = next((pair for pair in names if key.startswith(pair[0])), None)
     return otherwise if pair is None else pair[1] + key.removeprefix(pair[0])

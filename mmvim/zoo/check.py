@@ -44,18 +44,21 @@ def check(models: Sequence[Model], zoo: Sequence[Model], console: Console) -> in
     faults, left_out = [], []
     # Models that share a config differ in the values of their weights only.
     models = list({model.config: model for model in reversed(models)}.values())[::-1]
-    for number, model in enumerate(models, 1):
-        start = time.perf_counter()
-        try:
-            with tempfile.TemporaryDirectory() as folder, _quiet():
-                said = _check_one(model, zoo, Path(folder))
-        except Exception as error:  # noqa: BLE001  the others are still to be checked
-            optional = isinstance(error, ModuleNotFoundError) and _OPTIONAL in str(error)
-            (left_out if optional else faults).append(model.name)
-            said = f'left out: {error}' if optional else f'FAILED: {type(error).__name__}: {error}'
-        seconds = time.perf_counter() - start
-        line = f'[{number}/{len(models)}] {model.name}: {said}, {seconds:.1f} s'
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    # Those that start from the same file, which is large, one behind the other.
+    models.sort(key=lambda model: model.start or '')
+    with tempfile.TemporaryDirectory() as folder:
+        for number, model in enumerate(models, 1):
+            start = time.perf_counter()
+            try:
+                with _quiet():
+                    said = _check_one(model, zoo, Path(folder))
+            except Exception as error:  # noqa: BLE001  the others are still to be checked
+                optional = isinstance(error, ModuleNotFoundError) and _OPTIONAL in str(error)
+                (left_out if optional else faults).append(model.name)
+                said = f'left out: {error}' if optional else f'FAILED: {type(error).__name__}: {error}'
+            seconds = time.perf_counter() - start
+            line = f'[{number}/{len(models)}] {model.name}: {said}, {seconds:.1f} s'
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
     told = f'{len(models) - len(faults) - len(left_out)} passed, {len(left_out)} left out, {len(faults)} failed'
     told += f': {", ".join(faults)}' if faults else ''
     console.print(told, markup=False, highlight=False, soft_wrap=True)
@@ -64,6 +67,9 @@ def check(models: Sequence[Model], zoo: Sequence[Model], console: Console) -> in
 
 def _check_one(model: Model, zoo: Sequence[Model], folder: Path) -> str:
     cfg = Config.fromfile(root() / model.config)
+    named = Path((cfg.model.backbone.get('init_cfg') or {}).get('checkpoint', '')).name or None
+    if named != model.start:
+        raise ValueError(f'the config starts from {named}, the record says {model.start}')
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         module = build(cfg.model)
         count = sum(parameter.numel() for parameter in module.parameters())
@@ -125,9 +131,12 @@ def _compare(expected: dict[str, Tensor], found: dict[str, Tensor], name: str) -
 
 def _check_start(module: BaseModel, file: str, classifier: Model, folder: Path) -> None:
     """Have the backbone read a published file of the classifier that its training starts from."""
-    cfg = Config.fromfile(root() / classifier.config)
     path = folder / file
-    torch.save({'model': official_state(build(cfg.model))}, path)
+    if not path.exists():
+        for other in folder.iterdir():
+            other.unlink()
+        cfg = Config.fromfile(root() / classifier.config)
+        torch.save({'model': official_state(build(cfg.model))}, path)
     backbone = module.backbone
     spoil(backbone)
     for name, part in backbone.named_children():

@@ -111,6 +111,12 @@ def test_refuses_other_files(name: str, change, message: str) -> None:
         load_model(build(name), {'model': state}, 'vim_t_midclstok_76p1acc.pth')
 
 
+def test_refuses_a_family_without_classifiers() -> None:
+    state = {'blocks.0.attn.qkv.weight': torch.ones(576, 192), 'head.weight': torch.ones(1000, 192)}
+    with pytest.raises(RuntimeError, match='holds DeiT.*, the model is Vim|is no checkpoint of this whole model'):
+        load_model(build('vim_t_imagenet'), {'model': state}, 'deit_tiny_patch16_224-a1311bcf.pth')
+
+
 def test_modes() -> None:
     from mmengine.structures import BaseDataElement
 

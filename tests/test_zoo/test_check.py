@@ -39,7 +39,7 @@ def test_small_models_of_every_task(models: list[Model]) -> None:
 def test_one_of_the_zoo_and_the_file_it_starts_from() -> None:
     faults, said = run([find(MODELS, 'upernet_vim_t_ade20k'), find(MODELS, 'upernet_vim_s_ade20k_official')])
     assert faults == 0, said
-    first, second, _ = said.splitlines()
+    second, first, _ = said.splitlines()
     assert 'starts from its ImageNet file, 336 tensors of official layout loaded, runs' in first
     assert 'starts from' not in second
 
@@ -53,9 +53,11 @@ def test_models_that_share_a_config_are_checked_once(models: list[Model]) -> Non
 def test_faults(models: list[Model], monkeypatch: pytest.MonkeyPatch) -> None:
     vim, vmamba, seg, _ = models
     wrong_count = replace(vim, parameters=7)
+    other_start = replace(seg, start='vim_t_midclstok_76p1acc.pth', name='other')
     no_config = replace(vmamba, config=f'{vmamba.config}.bak', name='lost')
     faults, said = run([wrong_count, no_config, seg])
     assert faults == 2
+    assert 'starts from None, the record says vim_t_midclstok_76p1acc.pth' in run([other_start])[1]
     assert f'{vim.parameters:,} parameters were built, the record says 7' in said
     assert '[2/3] lost: FAILED: FileNotFoundError' in said
     assert f'1 passed, 0 left out, 2 failed: {vim.name}, lost' in said
