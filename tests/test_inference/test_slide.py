@@ -7,6 +7,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
+from mmseg.structures import SegDataSample
 from torch import nn
 
 from mmvim.inference import slide
@@ -91,6 +92,19 @@ def test_one_output_is_two_classes(model: nn.Module, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(model.decode_head, 'threshold', 0.7, raising=False)
     logits = torch.tensor([0.65, 0.75]).logit().view(1, 1, 2)
     np.testing.assert_array_equal(slide._classes(model, logits), [[0, 1]])
+
+
+def test_preprocessor_that_pads(model: nn.Module, image: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is seen of the padding is cut off, as mmseg does after a test of the whole image."""
+    monkeypatch.setattr(model.data_preprocessor, 'test_cfg', {'size_divisor': 32})
+    monkeypatch.setattr(model, 'test_cfg', Config({'mode': 'whole'}))
+    part = image[:40, :50]
+    labels = np.concatenate(list(slide.label_bands(model, ArrayRows(part, 'part'), (64, 64), (42, 42))))
+    bgr = torch.from_numpy(part[..., ::-1].transpose(2, 0, 1).copy())
+    sample = SegDataSample(metainfo={'ori_shape': (40, 50), 'img_shape': (64, 64)})
+    with torch.no_grad():
+        (expected,) = model.test_step({'inputs': [bgr], 'data_samples': [sample]})
+    np.testing.assert_array_equal(labels, expected.pred_sem_seg.data[0])
 
 
 class Watched(ArrayRows):
