@@ -112,7 +112,25 @@ Plan make_plan(const ScanForward& p, const Device& device) {
 constexpr int64_t kAlignment = 64;  // elements
 int64_t aligned(int64_t elements) { return ceil_div(elements, kAlignment) * kAlignment; }
 
-size_t out_bytes(DType type) { return type == DType::kFloat32 ? 4 : 2; }
+size_t bytes_of(DType type) { return type == DType::kFloat32 ? 4 : 2; }
+
+// Bytes from one row to the next of a tensor with `rows` rows; false if that is more than kernels can address.
+bool row_bytes(const Rows& tensor, int64_t rows, DType type, uint32_t& bytes) {
+  const int64_t exact = rows > 1 ? tensor.row * static_cast<int64_t>(bytes_of(type)) : 0;
+  bytes = static_cast<uint32_t>(exact);
+  return exact >= 0 && exact == static_cast<int64_t>(bytes);
+}
+
+bool find_row_bytes(ForwardArguments& a) {
+  const ScanForward& p = a.p;
+  const int64_t u_rows = p.u_step ? p.walks.steps : p.walks.tokens;
+  const int64_t param_rows = p.param_step ? p.walks.steps : p.walks.tokens;
+  const Rows sum{nullptr, 0, 0, p.channels};
+  return row_bytes(p.u, u_rows, p.io, a.u_row) && row_bytes(p.delta, param_rows, p.io, a.delta_row) &&
+         row_bytes(p.b, param_rows, p.io, a.b_row) && row_bytes(p.c, param_rows, p.io, a.c_row) &&
+         row_bytes(p.z, p.walks.tokens, p.io, a.z_row) && row_bytes(sum, 2, DType::kFloat32, a.sum_row) &&
+         row_bytes(sum, 2, p.out, a.y_row);
+}
 
 // The state at the beginning of each segment.
 cudaError_t find_beginnings(ForwardArguments a, cudaStream_t stream) {
@@ -142,6 +160,7 @@ cudaError_t scan(const ScanForward& p, const Device& device, void* workspace, cu
   const Plan plan = make_plan(p, device);
   ForwardArguments a{};
   a.p = p, a.segments = plan.segments, a.groups = plan.groups;
+  if (!find_row_bytes(a)) return cudaErrorInvalidValue;
   float* free = static_cast<float*>(workspace);
   a.sum = plan.own_sum ? free : static_cast<float*>(p.y);
   a.states = free + aligned(plan.sum);
@@ -151,7 +170,7 @@ cudaError_t scan(const ScanForward& p, const Device& device, void* workspace, cu
   const size_t cells = static_cast<size_t>(p.batch * p.walks.tokens * p.channels);
   if (p.walks.table)  // which may leave tokens out
     error = p.merge ? cudaMemsetAsync(a.sum, 0, cells * sizeof(float), stream)
-                    : cudaMemsetAsync(p.y, 0, cells * p.walks.count * out_bytes(p.out), stream);
+                    : cudaMemsetAsync(p.y, 0, cells * p.walks.count * bytes_of(p.out), stream);
   if (error == cudaSuccess && plan.segments.count > 1) error = find_beginnings(a, stream);
   for (size_t i = 0; i < plan.routes.size() && error == cudaSuccess; ++i) {
     a.route = plan.routes[i];

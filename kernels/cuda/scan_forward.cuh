@@ -16,9 +16,11 @@ struct ForwardArguments {
   ScanForward p;
   Segments segments;
   int64_t groups;  // of kGroup channels
-  float* sum;      // (batch, tokens, channels): where walks add up; may be y itself
-  float* states;   // (batch, walks, segments, states, channels), segments in walking order: of their ends, or beginnings
-  float* totals;   // (batch, walks, segments, channels): sum of delta log2 e
+  // Bytes from one row to the next; those of sums are float32, those of y of its own type.
+  uint32_t u_row, delta_row, b_row, c_row, z_row, sum_row, y_row;
+  float* sum;     // (batch, tokens, channels): where walks add up; may be y itself
+  float* states;  // (batch, walks, segments, states, channels), segments in walking order: of their ends, or beginnings
+  float* totals;  // (batch, walks, segments, channels): sum of delta log2 e
   // With outputs: the route, and whether it is the first or the last to add to `sum`.
   Route route;
   bool first, last;
@@ -27,43 +29,69 @@ struct ForwardArguments {
   uint8_t kinds[kMostPaths];
 };
 
+// Row `row` of memory whose first row is at `base`: one multiply-add.
+template <class T>
+MMVIM_DEVICE const T* at_row(const T* base, int row, uint32_t bytes) {
+  return reinterpret_cast<const T*>(reinterpret_cast<const char*>(base) + uint64_t{static_cast<uint32_t>(row)} * bytes);
+}
+template <class T>
+MMVIM_DEVICE T* at_row(T* base, int row, uint32_t bytes) {
+  return const_cast<T*>(at_row(static_cast<const T*>(base), row, bytes));
+}
+
+// Rows of a tile in walking order: of u, of delta, B and C, and the token; negative where there is none.
+struct ForwardRows {
+  int u[kTile], param[kTile], token[kTile];
+};
+
+// Where a half's slices of the tensors begin, in elements. In shared memory, since the compiler would spend registers on
+// all of them all the time.
+struct Slices {
+  int64_t u, delta, b, c, z;
+  int64_t sum, y;              // token 0
+  int64_t saved, last, begin;  // state 0 of the first boundary, of the walk's end, of the segment's beginning
+};
+
 // What a half of a block has in shared memory.
-template <int N>
+template <int N, bool kOutputs>
 struct ForwardMemory {
   using L = Layout<N>;
   static constexpr bool direct = L::lanes == 1;  // a lane keeps delta and u to itself
   // Lanes of a warp write y in `lanes` rows at once, of channels_per_warp channels each: in different banks.
   static constexpr int y_stride = kGroup + (direct ? 0 : L::channels_per_warp);
 
-  TileRows* rows;  // of this tile and of the next, by turns
-  float* bc;       // [B, C][row][chunk]
-  float* y;        // [row][y_stride]
-  float2* input;   // [row][channel]: delta log2 e and delta u
-  float* weight;   // [rank][channel]
-  float* low;      // [row][rank]
-  float* h;        // [chunk][channel][state in chunk], for any number of states
+  Slices* at;
+  ForwardRows* rows;  // of this tile and of the next, by turns
+  float* bc;          // [B, C][row][chunk]
+  float* y;           // [row][y_stride]; without outputs a row for each warp
+  float2* input;      // [row][channel]: delta log2 e and delta u
+  float* weight;      // [rank][channel]
+  float4* low;        // [rank / 4][row]: four ranks of one row
+  float* h;           // [chunk][channel][state in chunk], for any number of states
 
-  MMVIM_HD int64_t chunks(const ScanInputs& p) { return N ? 1 : ceil_div(p.states, L::chunk); }
+  MMVIM_HD int chunks(const ScanInputs& p) { return N ? 1 : static_cast<int>(ceil_div(p.states, L::chunk)); }
 
   // Lays it out from `base` on; returns its size.
-  MMVIM_HD size_t lay(char* base, const ScanInputs& p, ForwardMemory& m) {
+  MMVIM_HD unsigned lay(char* base, const ScanInputs& p, ForwardMemory& m) {
     const int padded = padded_rank(p.rank);
-    size_t used = 0;
-    const auto take = [&](size_t bytes) {
+    unsigned used = 0;
+    const auto take = [&](unsigned bytes) {
       used += bytes;
       return base + (used - bytes);
     };
-    m.rows = reinterpret_cast<TileRows*>(take(2 * sizeof(TileRows)));
-    m.bc = reinterpret_cast<float*>(take(2 * kTile * L::chunk * sizeof(float)));
-    m.y = reinterpret_cast<float*>(take(kTile * y_stride * sizeof(float)));
-    m.input = reinterpret_cast<float2*>(take(direct ? 0 : kTile * kGroup * sizeof(float2)));
-    m.weight = reinterpret_cast<float*>(take(padded * kGroup * sizeof(float)));
-    m.low = reinterpret_cast<float*>(take(padded * kTile * sizeof(float)));
-    m.h = reinterpret_cast<float*>(take(N ? 0 : chunks(p) * L::chunk * kGroup * sizeof(float)));
+    constexpr int kFloat = sizeof(float);
+    m.at = reinterpret_cast<Slices*>(take(sizeof(Slices)));
+    m.rows = reinterpret_cast<ForwardRows*>(take(2 * sizeof(ForwardRows)));
+    m.bc = reinterpret_cast<float*>(take((kOutputs ? 2 : 1) * kTile * L::chunk * kFloat));
+    m.y = reinterpret_cast<float*>(take((kOutputs ? kTile * y_stride : L::warps * kGroup) * kFloat));
+    m.input = reinterpret_cast<float2*>(take(direct ? 0 : 2 * kTile * kGroup * kFloat));
+    m.weight = reinterpret_cast<float*>(take(padded * kGroup * kFloat));
+    m.low = reinterpret_cast<float4*>(take(padded * kTile * kFloat));
+    m.h = reinterpret_cast<float*>(take(N ? 0 : chunks(p) * L::chunk * kGroup * kFloat));
     return used;
   }
 
-  MMVIM_HD size_t bytes(const ScanInputs& p) {
+  MMVIM_HD unsigned bytes(const ScanInputs& p) {
     char nowhere;
     ForwardMemory unused;
     return lay(&nowhere, p, unused);
@@ -75,69 +103,62 @@ template <int N, class IO, bool kOutputs>
 class ForwardHalf {
  public:
   using L = Layout<N>;
-  using Memory = ForwardMemory<N>;
+  using Memory = ForwardMemory<N, kOutputs>;
   static constexpr int kThreads = L::warps * kWarp;
   static constexpr bool kDirect = Memory::direct;
 
-  MMVIM_DEVICE ForwardHalf(const ForwardArguments& a, const Memory& m, const Path& path, int64_t batch,
-                                  int64_t group, int64_t segment)
-      : a(a), p(a.p), m(m), path(path), batch(batch), first_channel(group * kGroup) {
+  MMVIM_DEVICE ForwardHalf(const ForwardArguments& a, const Memory& m, const Path& path, int64_t batch, int64_t group,
+                           int64_t segment)
+      : a(a), p(a.p), m(m), path(path), first_channel(static_cast<int>(group) * kGroup) {
     thread = static_cast<int>(threadIdx.x) % kThreads, lane = thread % kWarp, warp = thread / kWarp;
-    first_tile = segment * a.segments.length;
+    first_tile = static_cast<int>(segment * a.segments.length);
     tiles = static_cast<int>(smaller(a.segments.length, a.segments.tiles - first_tile));
-    order = path.descending ? a.segments.count - 1 - segment : segment;
+    order = static_cast<int>(path.descending ? a.segments.count - 1 - segment : segment);
     // Lanes beyond the last channel load the last one's values and store nothing.
-    channel = smaller(first_channel + lane, p.channels - 1);
+    const int last_channel = static_cast<int>(p.channels) - 1;
+    channel = static_cast<int>(smaller(first_channel + lane, last_channel));
     owned = warp * L::channels_per_warp + lane / L::lanes;
-    owned_channel = smaller(first_channel + owned, p.channels - 1);
+    owned_channel = static_cast<int>(smaller(first_channel + owned, last_channel));
+    const Slices here = find_slices(batch);
+    if (thread == 0) *m.at = here;
     skip = kOutputs ? parameter(p.skip) : 0.0f;
     bias2 = parameter(p.bias) * kLog2e;
-    if (p.rank) stage_dt_weight(p, path.walk, first_channel, m.weight, thread, kThreads);
+    if (p.rank) stage_weight();
     find_rows(0);
-    begin_states();
+    begin_states(a.states + here.begin + owned_channel);
   }
 
-  MMVIM_DEVICE int64_t tile(int visit) const {
+  MMVIM_DEVICE int tile(int visit) const {
     return path.descending ? first_tile + tiles - 1 - visit : first_tile + visit;
   }
 
   // Where the tile of this visit lies, for whoever stages or loads it.
   MMVIM_DEVICE void find_rows(int visit) {
-    if (visit < tiles && thread < kTile) find_row(p, path, batch, tile(visit), thread, m.rows[visit & 1]);
+    if (visit >= tiles || thread >= kTile) return;
+    ForwardRows& rows = m.rows[visit & 1];
+    const int steps = static_cast<int>(p.walks.steps);
+    const int position = tile(visit) * kTile + (path.descending ? kTile - 1 - thread : thread);
+    int step = kPadding, token = kPadding;
+    if (position < steps) step = path.descending ? steps - 1 - position : position, token = token_at(p.walks, path, position);
+    rows.u[thread] = p.u_step ? step : token;
+    rows.param[thread] = p.param_step ? step : token;
+    rows.token[thread] = token;
   }
 
   // What all channels of the tile share. For any number of states, `recur` stages B and C itself.
   MMVIM_DEVICE void stage(int visit) {
     if (visit >= tiles) return;
-    const TileRows& rows = m.rows[visit & 1];
-    if (p.rank) stage_low_rank<IO>(p, batch, path.walk, rows, m.low, thread, kThreads);
+    const ForwardRows& rows = m.rows[visit & 1];
+    if (p.rank) stage_low_rank(rows);
     if (N) stage_chunk(rows, 0);
   }
 
+  // Loads a tile's u and delta, and where a channel has one lane, runs the recurrence as well.
   MMVIM_DEVICE void load(int visit) {
-    constexpr int kRows = kTile / L::warps, kBatch = 8;
-    const TileRows& rows = m.rows[visit & 1];
-    const IO* u = static_cast<const IO*>(p.u.data) + channel;
-    const IO* delta = static_cast<const IO*>(p.delta.data) + channel;
-    const float* weight = m.weight + lane;
-#pragma unroll 1
-    for (int i = warp * kRows; i < (warp + 1) * kRows; i += kBatch) {
-      float x[kBatch], v2[kBatch];
-      load_u(rows, u, i, x);
-      load_raw_delta(p, rows, delta, m.low, weight, i, bias2, v2);
-#pragma unroll
-      for (int j = 0; j < kBatch; ++j) {
-        const float dt2 = finish_delta(p, rows, i + j, v2[j]), dx = dt2 * (kLn2f * x[j]);
-        if (!kOutputs) total += dt2;
-        if constexpr (kDirect) {
-          const float y = step(m.bc + (i + j) * L::chunk, dt2, dx, skip * x[j]);
-          if (kOutputs) m.y[(i + j) * Memory::y_stride + lane] = y;
-        } else {
-          m.input[(i + j) * kGroup + lane] = make_float2(dt2, dx);
-          if (kOutputs) m.y[(i + j) * Memory::y_stride + lane] = skip * x[j];
-        }
-      }
-    }
+    if (is_whole(visit))
+      load_rows<true>(m.rows[visit & 1]);
+    else
+      load_rows<false>(m.rows[visit & 1]);
   }
 
   // The recurrence over a tile, where channels have several lanes.
@@ -145,8 +166,8 @@ class ForwardHalf {
     if constexpr (N) {
       recur_chunk();
     } else {
-      const TileRows& rows = m.rows[visit & 1];
-      for (int chunk = 0; chunk < chunks(); ++chunk) {
+      const ForwardRows& rows = m.rows[visit & 1];
+      for (int chunk = 0; chunk < m.chunks(p); ++chunk) {
         if (chunk) __syncthreads();
         stage_chunk(rows, chunk);
         fetch_chunk(chunk);
@@ -158,111 +179,103 @@ class ForwardHalf {
     }
   }
 
-  // Hands this walk's rows [0, count) of the visit's tile on; `other`, where given, is y of the half that goes through
-  // the same tile the other way. `read`: others have added to the sum before; `final`: nobody will after.
-  MMVIM_DEVICE void deliver(int visit, int count, const float* other, bool read, bool final) {
-    constexpr int kBatch = L::warps == 1 ? 8 : 16 / L::warps;
-    const TileRows& rows = m.rows[visit & 1];
+  // What others have added to the sum (`read`), whether anybody will after this (`final`), and whether both halves of the
+  // block go through the same tile now: each then hands on its first rows, which are the other's last.
+  struct Turn {
+    bool read, final, meet;
+  };
+
+  // Hands the visit's outputs on; `other` is y of the block's other half.
+  MMVIM_DEVICE void deliver(int visit, const Turn& turn, const float* other) {
     if (first_channel + lane >= p.channels) return;
-    const int64_t L0 = batch * p.walks.tokens;
-    const int64_t out0 = (p.merge ? batch : batch * p.walks.count + path.walk) * p.walks.tokens;
-    const float scale = static_cast<float>(p.scale);
-    const bool gate = final && p.z.data;
-    const IO* z = static_cast<const IO*>(p.z.data) + batch * p.z.batch + channel;
-#pragma unroll 1
-    for (int i = warp * kBatch; i < count; i += kBatch * L::warps) {
-      // All loads before the first store, which the compiler must assume to touch what is loaded.
-      float y[kBatch], gates[kBatch];
-#pragma unroll
-      for (int j = 0; j < kBatch; ++j) {
-        const int64_t token = rows.token[i + j];
-        y[j] = gates[j] = 0.0f;
-        if (token >= 0 && read) y[j] = a.sum[(L0 + token) * p.channels + channel];
-        if (token >= 0 && gate) gates[j] = to_float(z[token * p.z.row]);
-      }
-#pragma unroll
-      for (int j = 0; j < kBatch; ++j) {
-        const int64_t token = rows.token[i + j];
-        if (token < 0) continue;
-        y[j] += m.y[(i + j) * Memory::y_stride + lane];
-        if (other) y[j] += other[(kTile - 1 - i - j) * Memory::y_stride + lane];
-        if (!final) {
-          a.sum[(L0 + token) * p.channels + channel] = y[j];
-          continue;
-        }
-        const float gated = y[j] * (gate ? scale * silu(gates[j]) : scale);
-        store_as(p.out, p.y, (out0 + token) * p.channels + channel, gated);
-      }
-    }
+    if (is_whole(visit))
+      deliver_rows<true>(m.rows[visit & 1], turn, other);
+    else
+      deliver_rows<false>(m.rows[visit & 1], turn, other);
   }
 
   // Stores the state that leaves the visit's tile where somebody wants it.
   MMVIM_DEVICE void keep_states(int visit, int chunk = 0) {
     if (first_channel + owned >= p.channels) return;
-    const int64_t at = tile(visit), walk = batch * p.walks.count + path.walk, first = first_state(chunk);
-    if (visit == tiles - 1 && !kOutputs) {
-      float* to = a.states + (walk * a.segments.count + order) * p.states * p.channels + owned_channel;
-      store_states(to, first, p.channels);
-    }
-    if (!kOutputs) return;
-    if (at == (path.descending ? 0 : a.segments.tiles - 1)) {
-      store_states(static_cast<float*>(p.last_state) + (walk * p.channels + owned_channel) * p.states, first, 1);
+    const int at = tile(visit), channels = static_cast<int>(p.channels), states = static_cast<int>(p.states);
+    if (!kOutputs) {
+      if (visit == tiles - 1) store_states(a.states + m.at->begin + owned_channel, chunk, channels);
+    } else if (at == (path.descending ? 0 : static_cast<int>(a.segments.tiles) - 1)) {
+      store_states(static_cast<float*>(p.last_state) + m.at->last + int64_t{owned_channel} * states, chunk, 1);
     } else if (p.saved) {
-      const int64_t boundary = path.descending ? at - 1 : at;
-      float* to = static_cast<float*>(p.saved) + (walk * (a.segments.tiles - 1) + boundary) * p.states * p.channels;
-      store_states(to + owned_channel, first, p.channels);
+      const int boundary = path.descending ? at - 1 : at;
+      float* to = static_cast<float*>(p.saved) + m.at->saved + owned_channel;
+      store_states(to + int64_t{boundary} * (states * channels), chunk, channels);
     }
   }
 
-  // Stores the segment's sum of delta, after a barrier that follows the last use of y.
+  // Stores the segment's sum of delta.
   MMVIM_DEVICE void keep_total() {
     m.y[warp * kGroup + lane] = total;
     __syncthreads();
     if (warp > 0 || first_channel + lane >= p.channels) return;
     float sum = total;
     for (int w = 1; w < L::warps; ++w) sum += m.y[w * kGroup + lane];
-    a.totals[((batch * p.walks.count + path.walk) * a.segments.count + order) * p.channels + channel] = sum;
+    a.totals[m.at->begin / p.states + channel] = sum;
   }
 
   int tiles;  // of the segment
 
  private:
+  MMVIM_DEVICE Slices find_slices(int64_t batch) const {
+    const int64_t walk = batch * p.walks.count + path.walk, matrix = p.states * p.channels;
+    Slices at;
+    at.u = batch * p.u.batch + path.walk * p.u.walk;
+    at.delta = batch * p.delta.batch + path.walk * p.delta.walk;
+    at.b = batch * p.b.batch + path.walk * p.b.walk;
+    at.c = batch * p.c.batch + path.walk * p.c.walk;
+    at.z = batch * p.z.batch;
+    at.sum = batch * p.walks.tokens * p.channels;
+    at.y = (p.merge ? batch : walk) * p.walks.tokens * p.channels;
+    at.saved = walk * (a.segments.tiles - 1) * matrix;
+    at.last = walk * matrix;
+    at.begin = (walk * a.segments.count + order) * matrix;
+    return at;
+  }
+
+  MMVIM_DEVICE static const IO* typed(const Rows& rows) { return static_cast<const IO*>(rows.data); }
+
   MMVIM_DEVICE float parameter(const Parameter& of) const {
     return of.data ? static_cast<const float*>(of.data)[path.walk * of.walk + channel] : 0.0f;
   }
 
-  MMVIM_DEVICE int chunks() const { return static_cast<int>(m.chunks(p)); }
+  // Whether every row of the visit's tile is there, and need not be asked one by one.
+  MMVIM_DEVICE bool is_whole(int visit) const {
+    return !p.walks.table && (tile(visit) + 1) * kTile <= static_cast<int>(p.walks.steps);
+  }
 
   // First state of this lane in a chunk.
-  MMVIM_DEVICE int64_t first_state(int chunk) const { return chunk * L::chunk + lane % L::lanes * L::per_lane; }
+  MMVIM_DEVICE int first_state(int chunk) const { return chunk * L::chunk + lane % L::lanes * L::per_lane; }
 
   MMVIM_DEVICE void load_decays(int chunk) {
     const float* from = static_cast<const float*>(p.a.data) + path.walk * p.a.walk + owned_channel * p.states;
 #pragma unroll
     for (int q = 0; q < L::per_lane; ++q) {
-      const int64_t n = first_state(chunk) + q;
+      const int n = first_state(chunk) + q;
       decay[q] = N || n < p.states ? from[n] : 0.0f;
     }
   }
 
-  // The state in front of the segment.
-  MMVIM_DEVICE void load_states(int chunk) {
-    const int64_t walk = batch * p.walks.count + path.walk;
-    const float* from = a.states + (walk * a.segments.count + order) * p.states * p.channels + owned_channel;
+  MMVIM_DEVICE void load_states(const float* from, int chunk) {
 #pragma unroll
     for (int q = 0; q < L::per_lane; ++q) {
-      const int64_t n = first_state(chunk) + q;
+      const int n = first_state(chunk) + q;
       h[q] = kOutputs && order > 0 && (N || n < p.states) ? from[n * p.channels] : 0.0f;
     }
   }
 
-  MMVIM_DEVICE void begin_states() {
+  MMVIM_DEVICE void begin_states(const float* from) {
     if constexpr (N) {
       load_decays(0);
-      load_states(0);
+      load_states(from, 0);
     } else {
-      for (int chunk = 0; chunk < chunks(); ++chunk) {
-        load_states(chunk);
+      for (int chunk = 0; chunk < m.chunks(p); ++chunk) {
+        load_states(from, chunk);
         put_back_chunk(chunk);
       }
     }
@@ -278,18 +291,125 @@ class ForwardHalf {
     load_decays(chunk);
   }
 
-  MMVIM_DEVICE void store_states(float* to, int64_t first, int64_t stride) const {
+  MMVIM_DEVICE void store_states(float* to, int chunk, int stride) const {
 #pragma unroll
-    for (int q = 0; q < L::per_lane; ++q)
-      if (N || first + q < p.states) to[(first + q) * stride] = h[q];
+    for (int q = 0; q < L::per_lane; ++q) {
+      const int n = first_state(chunk) + q;
+      if (N || n < p.states) to[int64_t{n} * stride] = h[q];
+    }
   }
 
-  MMVIM_DEVICE void stage_chunk(const TileRows& rows, int chunk) {
-    const int first = chunk * L::chunk, states = static_cast<int>(p.states);
-    stage_states<L::chunk, IO>(p.b, batch, path.walk, rows, first, states, m.bc, L::chunk, thread, kThreads);
-    if (kOutputs)
-      stage_states<L::chunk, IO>(p.c, batch, path.walk, rows, first, states, m.bc + kTile * L::chunk, L::chunk, thread,
-                                 kThreads);
+  // A thread keeps to one state, and neighbouring threads are on neighbouring states.
+  MMVIM_DEVICE void stage_states(const IO* from, uint32_t bytes, const ForwardRows& rows, int chunk, float* to) {
+    constexpr int kRows = kThreads / L::chunk;  // at once
+    const int n = thread % L::chunk, state = chunk * L::chunk + n, first = thread / L::chunk;
+    const bool here = N || state < p.states;
+    float v[kTile / kRows];
+#pragma unroll
+    for (int j = 0; j < kTile / kRows; ++j) {
+      const int row = rows.param[first + j * kRows];
+      v[j] = row >= 0 && here ? to_float(*at_row(from + state, row, bytes)) : 0.0f;
+    }
+#pragma unroll
+    for (int j = 0; j < kTile / kRows; ++j) to[(first + j * kRows) * L::chunk + n] = v[j];
+  }
+
+  MMVIM_DEVICE void stage_chunk(const ForwardRows& rows, int chunk) {
+    stage_states(typed(p.b) + m.at->b, a.b_row, rows, chunk, m.bc);
+    if (kOutputs) stage_states(typed(p.c) + m.at->c, a.c_row, rows, chunk, m.bc + kTile * L::chunk);
+  }
+
+  // weight = log2 e times the projection to delta; 0 beyond its rank.
+  MMVIM_DEVICE void stage_weight() {
+    const int rank = static_cast<int>(p.rank), padded = padded_rank(p.rank);
+    const float* from = static_cast<const float*>(p.dt_weight.data) + path.walk * p.dt_weight.walk + int64_t{channel} * rank;
+#pragma unroll 4
+    for (int r = warp; r < padded; r += L::warps) m.weight[r * kGroup + lane] = r < rank ? from[r] * kLog2e : 0.0f;
+  }
+
+  // low = the rows of a low-rank delta.
+  MMVIM_DEVICE void stage_low_rank(const ForwardRows& rows) {
+    constexpr int kColumns = 8, kRows = kThreads / kColumns;  // neighbouring threads on one row; rows at once
+    const int rank = static_cast<int>(p.rank), padded = padded_rank(p.rank), first = thread / kColumns;
+    const IO* from = typed(p.delta) + m.at->delta;
+#pragma unroll 1
+    for (int r = thread % kColumns; r < padded; r += kColumns) {
+      float* to = reinterpret_cast<float*>(m.low + r / 4 * kTile) + r % 4;
+#pragma unroll
+      for (int j = 0; j < kTile / kRows; ++j) {
+        const int row = rows.param[first + j * kRows];
+        to[(first + j * kRows) * 4] = row >= 0 && r < rank ? to_float(*at_row(from + r, row, a.delta_row)) : 0.0f;
+      }
+    }
+  }
+
+  // v2 = log2 e times what softplus is taken of, for rows from `i` on.
+  template <bool kWhole, int Count>
+  MMVIM_DEVICE void load_delta(const ForwardRows& rows, int i, float (&v2)[Count]) {
+    if (!p.rank) {
+      const IO* delta = typed(p.delta) + m.at->delta + channel;
+#pragma unroll
+      for (int j = 0; j < Count; ++j) {
+        const int row = rows.param[i + j];
+        const float raw = kWhole || row >= 0 ? to_float(*at_row(delta, row, a.delta_row)) : 0.0f;
+        v2[j] = raw * kLog2e + bias2;
+      }
+      return;
+    }
+#pragma unroll
+    for (int j = 0; j < Count; ++j) v2[j] = bias2;
+    const float* weight = m.weight + lane;
+    const float4* low = m.low + i;
+    const float4* const end = low + padded_rank(p.rank) / 4 * kTile;
+#pragma unroll 1
+    for (; low != end; low += kTile, weight += 4 * kGroup) {
+      const float w0 = weight[0], w1 = weight[kGroup], w2 = weight[2 * kGroup], w3 = weight[3 * kGroup];
+#pragma unroll
+      for (int j = 0; j < Count; ++j) {
+        const float4 x = low[j];
+        v2[j] = v2[j] + w0 * x.x;
+        v2[j] = v2[j] + w1 * x.y;
+        v2[j] = v2[j] + w2 * x.z;
+        v2[j] = v2[j] + w3 * x.w;
+      }
+    }
+  }
+
+  template <bool kWhole>
+  MMVIM_DEVICE void load_rows(const ForwardRows& rows) {
+    constexpr int kRows = kTile / L::warps, kBatch = 8;
+    const IO* u = typed(p.u) + m.at->u + channel;
+#pragma unroll 1
+    for (int i = warp * kRows; i < (warp + 1) * kRows; i += kBatch) {
+      float x[kBatch], dt2[kBatch];
+#pragma unroll
+      for (int j = 0; j < kBatch; ++j) {
+        const int row = rows.u[i + j];
+        x[j] = kWhole || row >= 0 ? to_float(*at_row(u, row, a.u_row)) : 0.0f;
+      }
+      load_delta<kWhole>(rows, i, dt2);
+      if (p.delta_softplus)
+#pragma unroll
+        for (int j = 0; j < kBatch; ++j) dt2[j] = softplus2(dt2[j]);
+#pragma unroll
+      for (int j = 0; j < kBatch; ++j) {
+        if (!kWhole && rows.param[i + j] == kPadding) dt2[j] = 0.0f;  // what is no step changes no state
+        take_input(i + j, x[j], dt2[j]);
+      }
+    }
+  }
+
+  // Has u and delta of one step.
+  MMVIM_DEVICE void take_input(int i, float x, float dt2) {
+    const float dx = dt2 * (kLn2f * x);
+    if (!kOutputs) total += dt2;
+    if constexpr (kDirect) {
+      const float y = step(m.bc + i * L::chunk, dt2, dx, skip * x);
+      if (kOutputs) m.y[i * Memory::y_stride + lane] = y;
+    } else {
+      m.input[i * kGroup + lane] = make_float2(dt2, dx);
+      if (kOutputs) m.y[i * Memory::y_stride + lane] = skip * x;
+    }
   }
 
   // One step of this lane's states; returns y plus their share of the output.
@@ -326,25 +446,88 @@ class ForwardHalf {
     const float2* input = m.input + owned;
     const float* b = m.bc + part * L::per_lane;
     float* y = m.y + part * Memory::y_stride + owned;
-#pragma unroll 2
-    for (int i = 0; i < kTile; i += L::lanes) {
-      float sums[L::lanes];
+    constexpr int kBatch = 2 * L::lanes;
+#pragma unroll 1
+    for (int batch = 0; batch < kTile / kBatch; ++batch) {
 #pragma unroll
-      for (int j = 0; j < L::lanes; ++j) {
-        const float2 in = input[(i + j) * kGroup];
-        sums[j] = step(b + (i + j) * L::chunk, in.x, in.y, 0.0f);
+      for (int i = 0; i < kBatch; i += L::lanes) {
+        float sums[L::lanes];
+#pragma unroll
+        for (int j = 0; j < L::lanes; ++j) {
+          const float2 in = input[(i + j) * kGroup];
+          sums[j] = step(b + (i + j) * L::chunk, in.x, in.y, 0.0f);
+        }
+        if (kOutputs) y[i * Memory::y_stride] += transpose_sum(sums, lane);
       }
-      if (kOutputs) y[i * Memory::y_stride] += transpose_sum(sums, lane);
+      input += kBatch * kGroup, b += kBatch * L::chunk, y += kBatch * Memory::y_stride;
     }
+  }
+
+  // Warps take kBatch rows at a time. All loads come before the first store, which could be to what is loaded, as far as
+  // the compiler knows.
+  template <bool kWhole>
+  MMVIM_DEVICE void deliver_rows(const ForwardRows& rows, const Turn& turn, const float* other) {
+    constexpr int kBatch = L::warps == 1 ? 8 : 16 / L::warps;
+    float* sum = a.sum + m.at->sum + channel;
+    const int count = turn.meet ? kTile / 2 : kTile;
+#pragma unroll 1
+    for (int i = warp * kBatch; i < count; i += kBatch * L::warps) {
+      float y[kBatch];
+      int token[kBatch];
+#pragma unroll
+      for (int j = 0; j < kBatch; ++j) {
+        token[j] = rows.token[i + j];
+        y[j] = m.y[(i + j) * Memory::y_stride + lane];
+      }
+      if (turn.meet)
+#pragma unroll
+        for (int j = 0; j < kBatch; ++j) y[j] += other[(kTile - 1 - i - j) * Memory::y_stride + lane];
+      if (turn.read)
+#pragma unroll
+        for (int j = 0; j < kBatch; ++j)
+          if (kWhole || token[j] >= 0) y[j] += *at_row(sum, token[j], a.sum_row);
+      if (turn.final)
+        finish<kWhole>(token, y);
+      else
+#pragma unroll
+        for (int j = 0; j < kBatch; ++j)
+          if (kWhole || token[j] >= 0) *at_row(sum, token[j], a.sum_row) = y[j];
+    }
+  }
+
+  // Gates and writes the output.
+  template <bool kWhole, int Count>
+  MMVIM_DEVICE void finish(const int (&token)[Count], float (&y)[Count]) {
+    const float scale = static_cast<float>(p.scale);
+#pragma unroll
+    for (int j = 0; j < Count; ++j) y[j] *= scale;
+    if (p.z.data) {
+      const IO* z = typed(p.z) + m.at->z + channel;
+#pragma unroll
+      for (int j = 0; j < Count; ++j)
+        if (kWhole || token[j] >= 0) y[j] *= silu(to_float(*at_row(z, token[j], a.z_row)));
+    }
+    const int64_t first = m.at->y + channel;
+    const auto write = [&](auto* to) {
+#pragma unroll
+      for (int j = 0; j < Count; ++j)
+        if (kWhole || token[j] >= 0) store(at_row(to, token[j], a.y_row), y[j]);
+    };
+    if (p.out == DType::kFloat32)
+      write(static_cast<float*>(p.y) + first);
+    else if (p.out == DType::kBFloat16)
+      write(static_cast<__nv_bfloat16*>(p.y) + first);
+    else
+      write(static_cast<__half*>(p.y) + first);
   }
 
   const ForwardArguments& a;
   const ScanForward& p;
   const Memory& m;
   const Path path;
-  const int64_t batch, first_channel;
-  int64_t first_tile, order, channel, owned_channel;
-  int thread, lane, warp, owned;  // owned: the channel of the group whose states this lane holds
+  const int first_channel;
+  int first_tile, order, channel, owned_channel, owned;  // owned: the channel of the group whose states this lane holds
+  int thread, lane, warp;
   float skip, bias2, total = 0.0f;
   float decay[L::per_lane], h[L::per_lane];
 };
@@ -354,10 +537,11 @@ __global__ void __launch_bounds__(2 * Layout<N>::warps* kWarp) scan_kernel(const
   MMVIM_SHARED(char, shared);
   constexpr int kThreads = Layout<N>::warps * kWarp;
   const int half = static_cast<int>(threadIdx.x) / kThreads;
-  const int64_t size = static_cast<int64_t>(ForwardMemory<N>::bytes(a.p));
-  ForwardMemory<N> memory;
-  ForwardMemory<N>::lay(shared + half * size, a.p, memory);
-  const float* const other = reinterpret_cast<float*>(reinterpret_cast<char*>(memory.y) + (half ? -size : size));
+  using Memory = ForwardMemory<N, true>;
+  const int size = static_cast<int>(Memory::bytes(a.p));
+  Memory memory;
+  Memory::lay(shared + half * size, a.p, memory);
+  const float* const other = memory.y + (half ? -size : size) / static_cast<int>(sizeof(float));
   const bool both = a.route.halves() == 2;
   const bool descending = half == 1 || a.route.ascending < 0;
   const Path path{descending ? a.route.descending : a.route.ascending, a.route.column, descending};
@@ -368,28 +552,22 @@ __global__ void __launch_bounds__(2 * Layout<N>::warps* kWarp) scan_kernel(const
   ForwardHalf<N, IO, true> me(a, memory, path, batch, group, segment);
 
   __syncthreads();
-  me.stage(0);
-  __syncthreads();
-  for (int visit = 0; visit < me.tiles; ++visit) {
+  for (int visit = 0;; ++visit) {
+    if (visit > 0) {
+      const int met = both && a.p.merge ? 2 * (visit - 1) - (me.tiles - 1) : 0;  // how long ago the halves met
+      const bool before = met > 0 || !a.first, after = met < 0 || !a.last;
+      me.deliver(visit - 1, {a.p.merge && before, !a.p.merge || !after, both && a.p.merge && met == 0}, other);
+    }
+    if (visit == me.tiles) break;
+    me.stage(visit);
+    __syncthreads();
     me.find_rows(visit + 1);
     me.load(visit);
-    if constexpr (!ForwardMemory<N>::direct) {
+    if constexpr (!Memory::direct) {
       __syncthreads();
       me.recur(visit);
     }
     if constexpr (N) me.keep_states(visit);
-    __syncthreads();
-    if (!a.p.merge) {
-      me.deliver(visit, kTile, nullptr, false, true);
-    } else {
-      // Both halves are in one tile where their ways meet: each hands on its first rows, which are the other's last.
-      const int met = both ? 2 * visit - (me.tiles - 1) : 0;
-      const bool meet = both && met == 0;
-      const bool before = both && met > 0, after = both && met < 0;
-      me.deliver(visit, meet ? kTile / 2 : kTile, meet ? other : nullptr, before || !a.first,
-                 !after && a.last);
-    }
-    me.stage(visit + 1);
     __syncthreads();
   }
 }
@@ -397,8 +575,9 @@ __global__ void __launch_bounds__(2 * Layout<N>::warps* kWarp) scan_kernel(const
 template <int N, class IO>
 __global__ void __launch_bounds__(Layout<N>::warps* kWarp) scan_aggregate_kernel(const ForwardArguments a) {
   MMVIM_SHARED(char, shared);
-  ForwardMemory<N> memory;
-  ForwardMemory<N>::lay(shared, a.p, memory);
+  using Memory = ForwardMemory<N, false>;
+  Memory memory;
+  Memory::lay(shared, a.p, memory);
   int64_t index = blockIdx.x;
   const int64_t group = index % a.groups;
   index /= a.groups;
@@ -410,18 +589,16 @@ __global__ void __launch_bounds__(Layout<N>::warps* kWarp) scan_aggregate_kernel
   ForwardHalf<N, IO, false> me(a, memory, path, batch, group, path.descending ? a.segments.count - 1 - order : order);
 
   __syncthreads();
-  me.stage(0);
-  __syncthreads();
   for (int visit = 0; visit < me.tiles; ++visit) {
+    me.stage(visit);
+    __syncthreads();
     me.find_rows(visit + 1);
     me.load(visit);
-    if constexpr (!ForwardMemory<N>::direct) {
+    if constexpr (!Memory::direct) {
       __syncthreads();
       me.recur(visit);
     }
     if constexpr (N) me.keep_states(visit);
-    __syncthreads();
-    me.stage(visit + 1);
     __syncthreads();
   }
   me.keep_total();
@@ -434,7 +611,7 @@ cudaError_t launch_scan(const ForwardArguments& a, cudaStream_t stream) {
     constexpr int N = decltype(n)::value;
     const unsigned blocks = static_cast<unsigned>(a.p.batch * a.segments.count * a.groups);
     const unsigned halves = static_cast<unsigned>(a.route.halves());
-    return launch(scan_kernel<N, IO>, blocks, halves * Layout<N>::warps * kWarp, halves * ForwardMemory<N>::bytes(a.p),
+    return launch(scan_kernel<N, IO>, blocks, halves * Layout<N>::warps * kWarp, halves * ForwardMemory<N, true>::bytes(a.p),
                   stream, a);
   });
 }
@@ -444,7 +621,7 @@ cudaError_t launch_scan_aggregate(const ForwardArguments& a, cudaStream_t stream
   return with_states(a.p.states, [&](auto n) {
     constexpr int N = decltype(n)::value;
     const unsigned blocks = static_cast<unsigned>(a.p.batch * a.walks * (a.segments.count - 1) * a.groups);
-    return launch(scan_aggregate_kernel<N, IO>, blocks, Layout<N>::warps * kWarp, ForwardMemory<N>::bytes(a.p), stream, a);
+    return launch(scan_aggregate_kernel<N, IO>, blocks, Layout<N>::warps * kWarp, ForwardMemory<N, false>::bytes(a.p), stream, a);
   });
 }
 
