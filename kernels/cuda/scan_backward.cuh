@@ -267,15 +267,31 @@ __device__ __forceinline__ void load_a(const BackwardWork& w, const Home<N>& hom
 template <int N>
 __device__ __forceinline__ void load_carry(const BackwardWork& w, const Home<N>& home, bool resumed,
                                            float (&carry)[Layout<N>::per_lane]) {
-  const bool zero = !resumed && w.cut.count == 1;
-  load_states<N>(w.carry + home.carry, w.p.channels, zero ? 0 : home.count, carry);
+  if (!resumed && w.cut.count == 1)
+    for (float& x : carry) x = 0.0f;
+  else
+    load_states<N>(w.carry + home.carry, w.p.channels, home.count, carry);
+}
+
+// The states that the forward pass left where a tile begins.
+template <int N>
+__device__ __forceinline__ void load_saved(const BackwardWork& w, const Place& at, const Home<N>& home, int turn,
+                                           float (&h)[Layout<N>::per_lane]) {
+  const ScanBackward& p = w.p;
+  if (turn == 0) {
+    for (float& x : h) x = 0.0f;
+  } else {
+    const int64_t boundary = at.path.descending ? w.cut.tiles - 1 - turn : turn - 1;
+    const float* saved = static_cast<const float*>(p.saved) + boundary * p.states * p.channels;
+    load_states<N>(saved + home.saved, p.channels, home.count, h);
+  }
 }
 
 // ---- carries from segment to segment ----------------------------------------------------------------------------------
 
 // Of all segments but the first: the carry that leaves it if none enters, and the sum of its deltas.
 template <class IO, int N>
-__global__ void __launch_bounds__(Layout<N>::warps* kWarp) aggregate_kernel(const BackwardWork w) {
+__global__ void __launch_bounds__(Layout<N>::warps* kWarp, 16 / Layout<N>::warps) aggregate_kernel(const BackwardWork w) {
   using L = Layout<N>;
   MMVIM_SHARED(AggregateTile<N>, tile);
   const ScanBackward& p = w.p;
@@ -611,9 +627,7 @@ __global__ void __launch_bounds__(Layout<N>::warps* kWarp, kBlocks<N>) adjoint_k
         load_states<N>(w.da + home.da, 1, resumed ? home.count : 0, da);
       }
       Own<N> h;
-      const int64_t boundary = at.path.descending ? w.cut.tiles - 1 - turn : turn - 1;
-      load_states<N>(static_cast<const float*>(p.saved) + home.saved + boundary * p.states * p.channels, p.channels,
-                     turn ? home.count : 0, h.v);
+      load_saved(w, at, home, turn, h.v);
       stage_b_c<IO>(p, chunk, *tile);
       __syncthreads();
       sweep(*tile, part, from / kMicro, a, h);
