@@ -4,6 +4,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
 from mmvim import zoo
@@ -45,16 +47,13 @@ def backbone(name: str, size: int) -> tuple[str, nn.Module, str | None]:
 
 
 def _from_config(path: Path) -> nn.Module:
-    from mmengine.config import Config
-    from mmengine.registry import init_default_scope
-
     cfg = Config.fromfile(path)
-    init_default_scope(cfg.get('default_scope', 'mmvim'))
     settings = cfg.model.backbone
     settings.init_cfg = None
     if settings.get('out_type') == 'cls_token':
         settings.update(out_type='featmap', with_cls_token=True, final_norm=True)
-    model = MODELS.build(settings)
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmvim')):
+        model = MODELS.build(settings)
     model.eval()  # on its own: mmdet's return nothing
     return model
 

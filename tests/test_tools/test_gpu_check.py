@@ -65,9 +65,14 @@ def test_backbones_run_without_openmmlab(bare_site: Path, tmp_path: Path) -> Non
     assert {'naive', 'fastest SDPA', 'peer'} == {row['against'].split(':')[0] for row in rows['ratios']}
 
 
-def test_check_reports_parts(tmp_path: Path) -> None:
-    result = run('check', '--device', 'cpu', '--quick', '--only', 'symmetries', out=tmp_path)
-    assert result.returncode == 0, result.stderr
+def test_check_reports_parts(load, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    check = load('check')
+    monkeypatch.setenv('OUT', str(tmp_path))
+    monkeypatch.setattr(sys, 'argv', ['check.py', '--device', 'cpu', '--quick', '--only', 'symmetries'])
+    monkeypatch.setattr(check, 'in_child', lambda function, *arguments, timeout: function(*arguments))
+    with pytest.raises(SystemExit) as stop:
+        check.main()
+    assert stop.value.code == 0
     parts = json.loads((tmp_path / 'dry_run_check.json').read_text())['tables']['parts']
     assert parts[0]['part'] == 'symmetries'
     assert parts[0]['cases'] == 2

@@ -4,7 +4,9 @@ A floor counts each input read once and each output written once, and of arithme
 per (token, channel, state, walk), two more for the softplus of each step, two for the gate of each output.
 """
 
+import math
 import re
+import shutil
 import subprocess
 from typing import Any, NamedTuple
 
@@ -34,7 +36,10 @@ def ceilings(device: str) -> Ceilings:
     if device == 'cpu':
         return Ceilings(copied, 1e12, 'dry run, made up')
     query = ['nvidia-smi', '--query-gpu=clocks.max.sm', '--format=csv,noheader,nounits', '-i', '0']
-    clock = float(re.search(r'\d+', subprocess.run(query, capture_output=True, text=True).stdout).group()) * 1e6
+    answer = subprocess.run(query, capture_output=True, text=True).stdout if shutil.which(query[0]) else ''
+    if not re.match(r'\d+', answer):
+        return Ceilings(copied, math.inf, 'copy measured; nvidia-smi does not tell the clock')
+    clock = float(re.match(r'\d+', answer).group()) * 1e6
     processors = torch.cuda.get_device_properties(0).multi_processor_count
     origin = (
         f'copy measured; {SPECIAL_PER_CLOCK} x {processors} multiprocessors x {clock / 1e6:.0f} MHz (highest clock)'
