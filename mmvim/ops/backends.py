@@ -4,25 +4,31 @@
 """
 
 import os
+import re
+import shutil
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
-from . import library  # noqa: F401  defines the operators that are asked about
+from . import (
+    library,  # noqa: F401  defines the operators that are asked about
+    mamba_backend,
+)
 
-BACKENDS = ('auto', 'cuda', 'cpu', 'torch')
+BACKENDS = ('auto', 'cpu', 'cuda', 'mamba_ssm', 'torch')
 OPERATORS = ('scan', 'scan_backward', 'walk_conv', 'walk_conv_backward')
 PACKAGE = Path(__file__).parents[1]
 IN_CHECKOUT = (PACKAGE.parent / 'kernels' / 'build.py').exists()
 REBUILD = 'python kernels/build.py' if IN_CHECKOUT else 'MMVIM_BUILD=cpu pip install --no-deps --force-reinstall .'
+REBUILD_CUDA = 'MMVIM_BUILD=cuda ' + REBUILD.removeprefix('MMVIM_BUILD=cpu ')
 
 
 class Backend(NamedTuple):
     """One row of the report.
 
     Attributes:
-        name: ``'cpu'``, ``'cuda'`` or ``'torch'``.
+        name: ``'cpu'``, ``'cuda'``, ``'mamba_ssm'`` or ``'torch'``.
         device: Tensors it takes: ``'cpu'``, ``'cuda'`` or ``'any'``.
         available: Whether it can be used now.
         reason: What it is, or why it is not available.
@@ -36,11 +42,11 @@ class Backend(NamedTuple):
     remedy: str = ''
 
 
-def _load() -> str:
-    """Load the compiled kernels; returns an empty string, or why there are none. Never raises: PyTorch does it too."""
-    path = PACKAGE / '_C.abi3.so'
+def _load(name: str) -> str:
+    """Load a library of kernels; returns an empty string, or why there are none. Never raises: PyTorch does it too."""
+    path = PACKAGE / f'{name}.abi3.so'
     if not path.exists():
-        return 'not compiled (no C++ compiler at installation, or torch < 2.10)'
+        return 'not compiled'
     try:
         torch.ops.load_library(path)
     except (OSError, RuntimeError) as error:
@@ -48,15 +54,16 @@ def _load() -> str:
     return ''
 
 
-LOAD_FAILURE = _load()
+# A library for CUDA cannot be loaded without torch's own.
+LOAD_FAILURE = {'cpu': _load('_C'), 'cuda': _load('_C_cuda') if torch.version.cuda else 'not compiled'}
 
-
-# Asked for once: torch.compile cannot trace the question.
+# Asked for once: torch.compile cannot trace the questions.
 KERNELS = frozenset(
     device_type
     for device_type, key in (('cpu', 'CPU'), ('cuda', 'CUDA'))
     if all(torch._C._dispatch_has_kernel_for_dispatch_key(f'mmvim::{name}', key) for name in OPERATORS)
 )
+CUDA_ARCHITECTURES = torch.ops.mmvim.cuda_architectures() if 'cuda' in KERNELS else ''
 
 
 def has_kernels(device_type: str) -> bool:
@@ -66,23 +73,78 @@ def has_kernels(device_type: str) -> bool:
 
 def report() -> list[Backend]:
     """All backends, available or not."""
+    return [_ROWS[name]() for name in BACKENDS if name in _ROWS]
+
+
+def _report_cpu() -> Backend:
     if has_kernels('cpu'):
-        cpu = Backend('cpu', 'cpu', True, f'compiled C++ kernels, {torch.ops.mmvim.cpu_capability()}')
-    else:
-        cpu = Backend('cpu', 'cpu', False, LOAD_FAILURE, REBUILD)
+        return Backend('cpu', 'cpu', True, f'compiled C++ kernels, {torch.ops.mmvim.cpu_capability()}')
+    reason = LOAD_FAILURE['cpu']
+    if reason == 'not compiled':
+        reason += ' (no C++ compiler at installation, or torch < 2.10)'
+    return Backend('cpu', 'cpu', False, reason, REBUILD)
+
+
+def _report_cuda() -> Backend:
     if has_kernels('cuda'):
-        cuda = Backend('cuda', 'cuda', True, 'compiled CUDA kernels')
-    else:
-        cuda = Backend('cuda', 'cuda', False, 'there are no CUDA kernels in this version')
-    return [cpu, cuda, Backend('torch', 'any', True, 'plain PyTorch, slower')]
+        reason = f'compiled CUDA kernels for {CUDA_ARCHITECTURES}'
+        if not torch.cuda.is_available():
+            return Backend('cuda', 'cuda', True, f'{reason}; no GPU is visible')
+        for index in range(torch.cuda.device_count()):
+            capability = torch.cuda.get_device_capability(index)
+            if not _covers(CUDA_ARCHITECTURES, capability):
+                card = f'{torch.cuda.get_device_name(index)} (compute capability {capability[0]}.{capability[1]})'
+                remedy = f'TORCH_CUDA_ARCH_LIST={capability[0]}.{capability[1]} {REBUILD_CUDA}'
+                return Backend('cuda', 'cuda', False, f'not compiled for {card}, only for {CUDA_ARCHITECTURES}', remedy)
+        return Backend('cuda', 'cuda', True, reason)
+    if not torch.version.cuda:
+        return Backend('cuda', 'cuda', False, f'torch {torch.__version__} is not built for CUDA')
+    reason, remedy = LOAD_FAILURE['cuda'], REBUILD_CUDA
+    home = os.environ.get('CUDA_HOME') or os.environ.get('CUDA_PATH') or '/usr/local/cuda'
+    if reason == 'not compiled' and not (shutil.which('nvcc') or Path(home, 'bin', 'nvcc').exists()):
+        reason += f'; no nvcc is found, which is part of the toolkit of CUDA {torch.version.cuda}'
+        remedy = f'CUDA_HOME=/where/the/toolkit/is {REBUILD_CUDA}'
+    return Backend('cuda', 'cuda', False, reason, remedy)
 
 
-def resolve(backend: str, device: torch.device) -> str:
-    """The suffix of the operators that a call takes: ``''`` for the dispatcher's choice, ``'_torch'`` for PyTorch.
+def _covers(architectures: str, capability: tuple[int, int]) -> bool:
+    """Whether kernels for ``'sm_80, sm_90a, compute_90 (PTX)'`` run on a card of a compute capability."""
+    major, minor = capability
+    for kind, number, suffix in re.findall(r'(sm|compute)_(\d+)([af]?)', architectures):
+        built = divmod(int(number), 10)
+        # Machine code runs on the same and later minor versions, PTX on all later cards, a suffix binds to one.
+        same_family = built == capability if suffix else built[0] == major and built[1] <= minor
+        if same_family or (kind == 'compute' and not suffix and built <= capability):
+            return True
+    return False
+
+
+def _report_mamba_ssm() -> Backend:
+    scan, conv = mamba_backend.find_scan(), mamba_backend.find_conv()
+    if scan.reason:
+        remedy = scan.remedy if torch.version.cuda else ''
+        return Backend('mamba_ssm', 'cuda', False, scan.reason, remedy)
+    if conv.reason:
+        return Backend('mamba_ssm', 'cuda', True, f'{scan.name} for scans; no convolutions, {conv.reason}', conv.remedy)
+    return Backend('mamba_ssm', 'cuda', True, f'{scan.name} and {conv.name}')
+
+
+_ROWS = {
+    'cpu': _report_cpu,
+    'cuda': _report_cuda,
+    'mamba_ssm': _report_mamba_ssm,
+    'torch': lambda: Backend('torch', 'any', True, 'plain PyTorch, slower'),
+}
+
+
+def resolve(backend: str, device: torch.device, operator: str = 'scan', wide: bool = False) -> str:
+    """What a call takes: ``''`` for the dispatcher's choice, ``'torch'`` for PyTorch, or ``'mamba_ssm'``.
 
     Args:
         backend: ``'auto'``, which the environment variable MMVIM_BACKEND overrides, or one of the others by name.
         device: Where the tensors are.
+        operator: ``'scan'`` or ``'walk_conv'``.
+        wide: Whether float64 is among the dtypes, for which there is no code on a GPU but PyTorch's.
 
     Raises:
         ValueError: If there is no backend of that name.
@@ -92,29 +154,43 @@ def resolve(backend: str, device: torch.device) -> str:
         backend = os.environ.get('MMVIM_BACKEND', 'auto')
     if backend not in BACKENDS:
         raise ValueError(f'backend {backend!r}: expected one of {", ".join(BACKENDS)}')
-    if backend in ('cpu', 'cuda'):
-        if device.type != backend:
-            raise RuntimeError(
-                f"backend {backend!r} takes {backend} tensors, these are on {device}; use backend='auto'"
-            )
-        if not has_kernels(backend):
-            row = next(row for row in report() if row.name == backend)
-            remedy = f'; type: {row.remedy}' if row.remedy else ''
-            raise RuntimeError(f'backend {backend!r} is not available: {row.reason}{remedy}')
-    return '_torch' if backend == 'torch' else ''
+    if backend == 'auto':
+        return 'torch' if wide and device.type == 'cuda' else ''
+    if backend == 'torch':
+        return 'torch'
+    takes = 'cpu' if backend == 'cpu' else 'cuda'
+    if device.type != takes:
+        raise RuntimeError(f"backend {backend!r} takes {takes} tensors, these are on {device}; use backend='auto'")
+    if wide and takes == 'cuda':
+        raise RuntimeError(
+            f"backend {backend!r} takes float32, bfloat16 and float16, got float64; use backend='auto' or 'torch'"
+        )
+    if backend == 'mamba_ssm':
+        package = mamba_backend.find_scan() if operator == 'scan' else mamba_backend.find_conv()
+        if package.reason:
+            raise RuntimeError(f"backend 'mamba_ssm' is not available: {package.reason}; type: {package.remedy}")
+        return 'mamba_ssm'
+    if not has_kernels(backend):
+        row = _ROWS[backend]()
+        remedy = f'; type: {row.remedy}' if row.remedy else ''
+        raise RuntimeError(f'backend {backend!r} is not available: {row.reason}{remedy}')
+    return ''
 
 
 def describe(device: torch.device | str) -> str:
     """One line for the head of a log: what scans on ``device`` run on, and on the slow path how to make it fast."""
     device = torch.device(device)
     threads = f', {torch.get_num_threads()} threads' if device.type == 'cpu' else ''
-    if resolve('auto', device) == '' and has_kernels(device.type):
-        row = next(row for row in report() if row.name == device.type)
-        return f'scans: {row.reason}{threads}'
+    taken = resolve('auto', device)
+    if taken == 'mamba_ssm':
+        return f'scans: {_ROWS[taken]().reason} (MMVIM_BACKEND={taken})'
+    row = _ROWS[device.type]() if device.type in _ROWS else None
+    if taken == '' and has_kernels(device.type):
+        remedy = '' if row.available else f'; type: {row.remedy}'
+        return f'scans: {row.reason}{threads}{remedy}'
     forced = os.environ.get('MMVIM_BACKEND')
     if forced:
         return f'scans: plain PyTorch{threads} (MMVIM_BACKEND={forced})'
-    row = next((row for row in report() if row.name == device.type), None)
     reason = f' ({row.reason})' if row else ''
     faster = f'; faster: {row.remedy}' if row and row.remedy else ''
     return f'scans: plain PyTorch{threads}, the slow path{reason}{faster}'

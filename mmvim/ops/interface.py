@@ -3,7 +3,10 @@
 import torch
 from torch import Tensor
 
-from . import library  # noqa: F401  defines torch.ops.mmvim
+from . import (
+    library,  # noqa: F401  defines torch.ops.mmvim
+    mamba_backend,
+)
 from .backends import resolve
 from .chunked import state_dtype
 from .walks import Walks
@@ -65,7 +68,9 @@ def scan(
         scale: Factor of the result.
         out_dtype: Dtype of the result, that of u by default.
         return_last_state: Whether to return the state behind the last step as well.
-        backend: ``'auto'``, ``'cpu'``, ``'cuda'`` or ``'torch'``; see :mod:`mmvim.ops.backends`.
+        backend: ``'auto'``; or ``'cpu'`` or ``'cuda'``, the compiled kernels; ``'mamba_ssm'``, the kernels of that
+            package for CUDA tensors (:mod:`mmvim.ops.mamba_backend`); ``'torch'``, plain PyTorch. See
+            :mod:`mmvim.ops.backends` for what there is.
 
     Returns:
         y, (B, L, D) for ``merge='sum'`` or (B, K, L, D), 0 where a walk does not visit; with ``return_last_state`` also
@@ -103,14 +108,20 @@ def scan(
         None if x is None else x.to(dtype).contiguous() for x in (A, D, delta_bias, dt_weight)
     )
     tensors = (u, delta, A, B, C, D, z, delta_bias, dt_weight)
-    table = _table(walks, u)
     _same_device(u, delta=delta, A=A, B=B, C=C, D=D, z=z, delta_bias=delta_bias, dt_weight=dt_weight)
-    save = torch.is_grad_enabled() and not _exporting() and any(x is not None and x.requires_grad for x in tensors)
-    op = torch.ops.mmvim.scan_torch if resolve(backend, u.device) else torch.ops.mmvim.scan
-    y, _, last_state = op(
-        *tensors, table, walks.kinds, walks.height, walks.width,
-        delta_softplus, u_step, param_step, merge == 'sum', scale, out_dtype or u.dtype, save,
-    )  # fmt: skip
+    out_dtype = out_dtype or u.dtype
+    taken = resolve(backend, u.device, 'scan', torch.float64 in (u.dtype, out_dtype))
+    if taken == 'mamba_ssm':
+        y, last_state = mamba_backend.scan(
+            *tensors, walks, delta_softplus, u_step, param_step, merge == 'sum', scale, out_dtype
+        )
+    else:
+        save = torch.is_grad_enabled() and not _exporting() and any(x is not None and x.requires_grad for x in tensors)
+        op = torch.ops.mmvim.scan_torch if taken == 'torch' else torch.ops.mmvim.scan
+        y, _, last_state = op(
+            *tensors, _table(walks, u), walks.kinds, walks.height, walks.width,
+            delta_softplus, u_step, param_step, merge == 'sum', scale, out_dtype, save,
+        )  # fmt: skip
     return (y, last_state) if return_last_state else y
 
 
@@ -160,7 +171,10 @@ def walk_conv(
     dtype = state_dtype(x.dtype)
     weight, bias = (None if t is None else t.to(dtype).contiguous() for t in (weight, bias))
     x = x if x.stride(-1) == 1 else x.contiguous()
-    op = torch.ops.mmvim.walk_conv_torch if resolve(backend, x.device) else torch.ops.mmvim.walk_conv
+    taken = resolve(backend, x.device, 'walk_conv', x.dtype == torch.float64)
+    if taken == 'mamba_ssm':
+        return mamba_backend.walk_conv(x, weight, bias, walks, activation == 'silu', step)
+    op = torch.ops.mmvim.walk_conv_torch if taken == 'torch' else torch.ops.mmvim.walk_conv
     return op(x, weight, bias, _table(walks, x), walks.kinds, walks.height, walks.width, activation == 'silu', step)
 
 

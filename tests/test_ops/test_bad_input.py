@@ -30,7 +30,7 @@ WALK = walks.bidirectional(6)
         ({'u_order': 'raster'}, ValueError, "u_order='raster': expected 'token' or 'step'"),
         ({'param_order': None}, ValueError, "param_order=None: expected 'token' or 'step'"),
         ({'merge': 'mean'}, ValueError, "merge='mean': expected 'sum' or 'none'"),
-        ({'backend': 'gpu'}, ValueError, "backend 'gpu': expected one of auto, cuda, cpu, torch"),
+        ({'backend': 'gpu'}, ValueError, "backend 'gpu': expected one of auto, cpu, cuda, mamba_ssm, torch"),
         ({'backend': 'cuda'}, RuntimeError, "backend 'cuda' takes cuda tensors, these are on cpu"),
         ({'C': torch.zeros(2, 6, 3, dtype=torch.bfloat16)}, TypeError, 'u, delta, B, C must have one dtype, got u'),
         ({'B': torch.zeros(2, 6, 3, device='meta')}, ValueError, 'B is on meta, the input on cpu: move all'),
