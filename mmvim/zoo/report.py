@@ -79,7 +79,7 @@ def _places(table: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _listed(values: dict[str, str]) -> str:
-    return ', '.join(f'{name} {value}' for name, value in values.items())
+    return ', '.join(f'{name} {value.removeprefix(f"{name}: ")}' for name, value in values.items())
 
 
 def _as_csv(table: Sequence[dict[str, Any]], failures: dict[str, str]) -> str:

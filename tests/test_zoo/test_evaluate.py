@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,6 +48,13 @@ def state(folder: Path) -> dict:
     return json.loads(path.read_text()) if path.is_file() else {'results': {}, 'failures': {}}
 
 
+def wait_until(condition: Callable[[], bool], fault: str, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, fault
+        time.sleep(0.05)
+
+
 def top1(model: Model, place: Path) -> float:
     """Worked out without a runner."""
     classifier = REGISTRY.build(Config.fromfile(model.config).model).eval()
@@ -76,11 +84,11 @@ def test_killed_and_resumed(place: Path, models: list[Model], capsys: pytest.Cap
     command = [sys.executable, str(ROOT / 'tests/test_zoo/small.py'), str(place), *arguments(place)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=dict(os.environ))
     third = out / models[2].name / 'log.txt'
-    while not third.exists():
-        assert process.poll() is None
-        time.sleep(0.05)
+    wait_until(third.exists, 'the third model was not begun')
+    (child,) = Path(f'/proc/{process.pid}/task/{process.pid}/children').read_text().split()
     process.send_signal(signal.SIGKILL)
     process.wait()
+    wait_until(lambda: not Path(f'/proc/{child}').exists(), 'the test goes on without the evaluation that started it')
     before = state(out)
     assert set(before['results']) == {model.name for model in models[:2]}
     assert [row['model'] for row in json.loads((out / 'results.json').read_text())['results']][-1] == models[1].name
