@@ -148,10 +148,13 @@ def test_large_image_goes_through_windows(
 ) -> None:
     """By its size or on demand; with equal results, and the labels that the picture shows."""
     image = np.tile(scene, (2, 3, 1))
-    tifffile.imwrite('x.tif', image[..., ::-1], photometric='rgb', tile=(64, 64))
+    place_on_earth = (33550, 'd', 3, (0.5, 0.5, 0.0), True)
+    tifffile.imwrite('x.tif', image[..., ::-1], photometric='rgb', tile=(64, 64), extratags=[place_on_earth])
     window = ('--window', '64', '--stride', '48x40')
     assert run(models, 'segmentor', 'x.tif', '--out', 'asked', *window) == 0
-    labels = tifffile.imread('asked/x_labels.tif')
+    with tifffile.TiffFile('asked/x_labels.tif') as file:
+        labels = file.asarray()
+        assert file.pages.first.tags[33550].value == (0.5, 0.5, 0.0)
     assert labels.shape == (192, 384)
     assert len(np.unique(labels)) > 1
     monkeypatch.setattr(demo, 'LARGE', 1000)
@@ -279,6 +282,13 @@ def test_published_weights_are_the_default(form: str) -> None:
     assert cfg.model.backbone.type == 'mmvim.VMamba'
     assert weights.endswith('upernet_vssm_4xb4-160k_ade20k-512x512_tiny_s_iter_160000.pth')
     assert choose('upernet_vim_t_miniature', 'mine.pth')[1] == 'mine.pth'
+
+
+def test_models_that_share_a_config_differ_in_weights() -> None:
+    (one, first), (other, second) = (choose(f'mask_rcnn_vmamba_b{batch}_coco') for batch in ('', '_bs8'))
+    assert one.filename == other.filename
+    assert first.endswith('base_epoch_11.pth')
+    assert second.endswith('base_epoch_12_bs8.pth')
 
 
 @pytest.mark.parametrize('kind', CONFIGS)
