@@ -200,16 +200,26 @@ def _decorate(axis: Axes, label: str, sizes: list[int]) -> None:
     axis.spines[['top', 'right']].set_visible(False)
 
 
-def _label_ends(axis: Axes, ends: dict[str, tuple[float, float, str]], gap: float = 0.052) -> None:
-    """Write the names right of the lines' ends, at least ``gap`` of the axis apart from each other."""
+def _label_ends(axis: Axes, ends: dict[str, tuple[float, float, str]], gap: float = 0.05) -> None:
+    """Write the names right of the lines' ends, at least ``gap`` of the axis apart; of lines that stop early, there."""
     bottom, top = map(math.log10, axis.get_ylim())
     right = max(x for x, _, _ in ends.values())
-    place = -math.inf
+    whole = []
     for text, (x, y, colour) in sorted(ends.items(), key=lambda item: item[1][1]):
-        place = max(place + gap, (math.log10(y) - bottom) / (top - bottom))
+        if x == right:
+            whole.append((text, (x, y), colour, (math.log10(y) - bottom) / (top - bottom)))
+        else:
+            axis.annotate(text, (x, y), (-6, 3), textcoords='offset points', color=colour, ha='right', fontsize=10)
+    # Halfway between pushing the names up and pushing them down, which both keep the gap.
+    up, down = [], []
+    for *_, place in whole:
+        up.append(max(place, up[-1] + gap if up else -math.inf))
+    for *_, place in reversed(whole):
+        down.append(min(place, down[-1] - gap if down else math.inf))
+    for (text, end, colour, _), high, low in zip(whole, up, reversed(down), strict=True):
+        arrow = {'arrowstyle': '-', 'color': colour, 'alpha': 0.5, 'linewidth': 0.8, 'shrinkA': 0, 'shrinkB': 3}
         axis.annotate(
-            text, (x, y), (1.03, place), textcoords='axes fraction', color=colour, va='center', fontsize=10,
-            arrowprops={'arrowstyle': '-', 'color': colour, 'alpha': 0.4, 'linewidth': 0.8, 'shrinkA': 0, 'shrinkB': 3},
-            annotation_clip=False,
+            text, end, (1.05, (high + low) / 2), textcoords='axes fraction', color=colour, va='center', fontsize=10,
+            arrowprops={**arrow, 'relpos': (0, 0.5)}, annotation_clip=False,
         )  # fmt: skip
     axis.set_xlim(right=right * 1.02)
