@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from . import (
     library,  # noqa: F401  defines torch.ops.mmvim
@@ -11,6 +12,7 @@ from .backends import resolve
 from .chunked import state_dtype
 from .walks import Walks
 
+_TABLES = WeakTensorKeyDictionary()  # copies of walks' tables, by table and then by device
 _IO_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
@@ -226,7 +228,15 @@ def _same_device(first: Tensor, **others: Tensor | None) -> None:
 
 
 def _table(walks: Walks, like: Tensor) -> Tensor | None:
-    return None if walks.table is None else walks.table.to(like.device)
+    """The walks' table where ``like`` is, copied once: a copy in every call would wait, and break CUDA graphs."""
+    table = walks.table
+    if table is None or table.device == like.device:
+        return table
+    copies = None if torch.compiler.is_compiling() else _TABLES.setdefault(table, {})
+    copy = table.to(like.device) if copies is None or like.device not in copies else copies[like.device]
+    if copies is not None and type(copy) is Tensor:  # not one of a tracer
+        copies[like.device] = copy
+    return copy
 
 
 def _exporting() -> bool:

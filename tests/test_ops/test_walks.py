@@ -1,9 +1,12 @@
 """The orders in which tokens are visited."""
 
+import gc
+
 import pytest
 import torch
+from torch._subclasses import FakeTensorMode
 
-from mmvim.ops import Walks, walks
+from mmvim.ops import Walks, interface, walks
 
 GRIDS = [(1, 1), (1, 6), (6, 1), (2, 3), (3, 4), (7, 5), (8, 8)]
 
@@ -132,3 +135,18 @@ def test_tables_are_built_once_and_not_hoarded(factory):
     assert factory.cache_info().maxsize <= 64
     names = (('h', 'w2'),) if factory is walks.local else ()
     assert factory(4, 6, *names) is factory(4, 6, *names)
+
+
+def test_a_table_is_copied_to_a_device_once_and_forgotten_with_its_walks():
+    walk = walks.from_table([[0, 2, 1]], 1, 3)
+    there = torch.empty(1, device='meta')
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        assert type(interface._table(walk, torch.empty(1, device='meta'))) is not torch.Tensor
+    copy = interface._table(walk, there)
+    assert type(copy) is torch.Tensor and copy.device == there.device
+    assert interface._table(walk, there) is copy
+    assert interface._table(walk, torch.empty(1)) is walk.table
+    before = len(interface._TABLES)
+    del walk
+    gc.collect()
+    assert len(interface._TABLES) == before - 1
