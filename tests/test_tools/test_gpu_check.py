@@ -246,3 +246,15 @@ def test_official_compositions_compute_what_ours_does(load, monkeypatch: pytest.
     with pytest.raises(ValueError, match='path: the results differ'):
         peers.bench(Rows(), load('work').QUICK[0], Wrong(), 'cpu')
     assert len(rows) == 6
+
+
+def test_nothing_is_called_cuda_that_is_not(load, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU without the kernels, or with another backend asked for, nothing is checked or timed in their name."""
+    common = load('common')
+    monkeypatch.setattr(common, 'has_kernels', lambda device: False)
+    with pytest.raises(SystemExit, match='there are no CUDA kernels .* first: tools/gpu_check.sh build'):
+        common.need_kernels('cuda')
+    monkeypatch.setenv('MMVIM_BACKEND', 'torch')
+    with pytest.raises(SystemExit, match='MMVIM_BACKEND=torch: the CUDA kernels would not be taken'):
+        common.need_kernels('cuda')
+    common.need_kernels('cpu')

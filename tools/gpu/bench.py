@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from backbones import bench_backbones
-from common import Report, parse
+from common import Report, need_kernels, parse
 from floor import Ceilings, Floor, ceilings, conv_floor, scan_floor
 from timing import Call, Speed, copies, eager, graphed
 from torch import Tensor
@@ -139,6 +139,7 @@ def bench_mixers(report: Report, shapes: tuple[Shape, ...], device: str) -> None
 
 def main() -> None:
     args = parse(__doc__)
+    need_kernels(args.device)
     report = Report('bench', args.device)
     card = ceilings(args.device)
     report.about['ceilings'] = (

@@ -14,12 +14,11 @@ import tempfile
 from pathlib import Path
 
 import torch
-from common import Report, parse
+from common import Report, need_kernels, parse
 from gpu_parts import GPU_PARTS
 from parts import PARTS
 
 from mmvim.analysis.measure import in_child
-from mmvim.ops import backends
 
 
 def run_part(name: str, device: str, quick: bool, path: str) -> None:
@@ -38,8 +37,7 @@ def run_part(name: str, device: str, quick: bool, path: str) -> None:
 def main() -> None:
     args = parse(__doc__)
     report = Report('check', args.device)
-    if args.device == 'cuda' and not backends.has_kernels('cuda'):
-        sys.exit(f'there are no CUDA kernels to check ({backends.LOAD_FAILURE}); first: tools/gpu_check.sh build')
+    need_kernels(args.device)
     failed = 0
     for name in args.only or (*PARTS, *(GPU_PARTS if args.device == 'cuda' else ())):
         with tempfile.NamedTemporaryFile('r', suffix='.jsonl') as file:

@@ -23,8 +23,9 @@ for folder in (ROOT / 'tests' / 'test_ops', ROOT):
 from cases import relative_error, scan_case  # noqa: E402
 
 from mmvim.analysis.measure import machine, markdown, write_whole  # noqa: E402
+from mmvim.ops.backends import has_kernels, report  # noqa: E402
 
-__all__ = ['HERE', 'ROOT', 'Report', 'load_models', 'on', 'parse', 'relative_error', 'scan_case']
+__all__ = ['HERE', 'ROOT', 'Report', 'load_models', 'need_kernels', 'on', 'parse', 'relative_error', 'scan_case']
 
 DRY = 'DRY RUN ON A CPU: it shows that the script works, no figure in it says anything of a GPU'
 PHASE_SECONDS = 510  # of the 540 that a phase may take
@@ -40,6 +41,15 @@ def parse(description: str) -> argparse.Namespace:
     if args.device == 'cuda' and not torch.cuda.is_available():
         parser.exit(2, 'torch sees no GPU; --device cpu runs the logic of the script on small shapes\n')
     return args
+
+
+def need_kernels(device: str) -> None:
+    """End the program where the CUDA kernels are not taken: the PyTorch path in their place says nothing of them."""
+    if device == 'cuda' and os.environ.get('MMVIM_BACKEND', 'auto') not in ('auto', 'cuda'):
+        sys.exit(f'MMVIM_BACKEND={os.environ["MMVIM_BACKEND"]}: the CUDA kernels would not be taken; unset it')
+    if device == 'cuda' and not has_kernels('cuda'):
+        reason = next(row.reason for row in report() if row.name == 'cuda')
+        sys.exit(f'there are no CUDA kernels ({reason}); first: tools/gpu_check.sh build')
 
 
 class Report:

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from bench import DTYPE, label, size_of
-from common import Report, parse, relative_error
+from common import Report, need_kernels, parse, relative_error
 from peer_sources import MissingPeers, build, find_sources
 from timing import copies, eager, graphed
 from torch import Tensor
@@ -227,6 +227,7 @@ def _same(what: str, theirs: Tensor, ours: Tensor) -> None:
 
 def main() -> None:
     args = parse(__doc__)
+    need_kernels(args.device)
     report = Report('peers', args.device)
     with tempfile.TemporaryDirectory(prefix='mmvim-peers-', ignore_cleanup_errors=True) as scratch:
         if args.device == 'cpu':

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 
-from common import HERE, Report, parse
+from common import HERE, Report, need_kernels, parse
 
 TOOLS = ('memcheck', 'racecheck', 'synccheck', 'initcheck')
 # Other people's kernels are left out where a tool looks at each kernel by itself. What memory is written is seen only
@@ -39,6 +39,7 @@ def verdict(code: int, log: str) -> tuple[str, str]:
 
 def main() -> None:
     args = parse(__doc__)
+    need_kernels(args.device)
     report = Report('sanitize', args.device)
     script = [sys.executable, str(HERE / 'small.py'), args.device]
     if args.device == 'cpu':
