@@ -34,7 +34,10 @@ python tools/zoo.py evaluate --task imagenet --models 'vim_*'        # published
 
 `evaluate` takes weights from `weights/` or downloads them there, and data sets from `data/`. It goes on after a failure
 and where it was interrupted, and writes one table, with the difference of each measured number from the published
-one. *Paper, from memory* marks numbers that were not looked up again. Operations count a multiply-add as one.
+one. The table, what each run printed, and its config are in `work_dirs/zoo`. A file `weights/<config>.pth`, such as
+`weights/upernet_vim_t_ade20k.pth`, is evaluated in the place of a published one: that is how weights of your own are.
+
+*Paper, from memory* marks numbers that were not looked up again. Operations count a multiply-add as one.
 
 For Vim no dense weights were ever released: the ImageNet numbers are all that anybody can check.
 """

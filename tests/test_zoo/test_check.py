@@ -11,7 +11,8 @@ from rich.console import Console
 from test_zoo.small import make_models
 from torch import nn
 
-from mmvim.models import VMamba
+from mmvim.checkpoints import Report
+from mmvim.models import Vim, VMamba
 from mmvim.zoo import MODELS, Model, find
 from mmvim.zoo import check as module
 from mmvim.zoo.check import check
@@ -75,6 +76,20 @@ def test_a_tensor_that_does_not_arrive(models: list[Model], monkeypatch: pytest.
     faults, said = run(models[1:2])
     assert faults == 1
     assert "1 tensors are not what stands in the file, such as ['classifier.head.bias']" in said
+
+
+def test_loading_that_does_nothing(models: list[Model], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, 'load_model', lambda *_: Report('a.pth', 'model', 96, 96))
+    faults, said = run(models[1:2])
+    assert faults == 1
+    assert '96 tensors are not what stands in the file' in said
+
+
+def test_a_start_that_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Vim, 'init_weights', lambda self: None)
+    faults, said = run([find(MODELS, 'upernet_vim_t_ade20k')])
+    assert faults == 1
+    assert 'vim_t_midclstok_76p1acc.pth left 243 tensors of the backbone as they were' in said
 
 
 def test_a_model_that_gives_nothing_finite(models: list[Model], monkeypatch: pytest.MonkeyPatch) -> None:
