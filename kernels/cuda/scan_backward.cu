@@ -39,6 +39,10 @@ Planned plan(const ScanBackward& p, const Device& device, void* workspace) {
   constexpr int64_t kShortest = 4;
   BackwardWork w{};
   w.p = p;
+  const uint32_t io = p.io == DType::kFloat32 ? 4 : 2, grad = p.grad_type == DType::kFloat32 ? 4 : 2;
+  const auto bytes = [](const Rows& rows, uint32_t size) { return static_cast<uint32_t>(rows.row) * size; };
+  w.u_row = bytes(p.u, io), w.delta_row = bytes(p.delta, io), w.b_row = bytes(p.b, io), w.c_row = bytes(p.c, io);
+  w.z_row = bytes(p.z, io), w.grad_row = bytes(p.grad, grad);
   w.groups = static_cast<int>(ceil_div(p.channels, kGroup));
   const int64_t slices = p.batch * p.walks.count, channels = p.channels, n = p.states;
   const bool special = is_special(n);
@@ -69,12 +73,20 @@ Planned plan(const ScanBackward& p, const Device& device, void* workspace) {
   return {w, pieces.bytes()};
 }
 
+// Rows are counted in 32 bits, and so are the bytes from one to the next. Where there is one row, that does not matter.
+bool fits(const ScanBackward& p) {
+  const auto near = [](const Rows& rows) { return rows.row <= INT32_MAX / 4; };
+  const bool rows = near(p.u) && near(p.delta) && near(p.b) && near(p.c) && near(p.z) && near(p.grad);
+  const int64_t longest = larger(p.walks.tokens, p.walks.steps);
+  return longest <= INT32_MAX - kTile && p.channels <= INT32_MAX / 4 && (rows || longest == 1);
+}
+
 }  // namespace
 
 size_t scan_backward_workspace(const ScanBackward& p, const Device& device) { return plan(p, device, nullptr).bytes; }
 
 cudaError_t scan_backward(const ScanBackward& p, const Device& device, void* workspace, cudaStream_t stream) {
-  if (p.walks.tokens > INT32_MAX || p.walks.steps > INT32_MAX - kTile) return cudaErrorInvalidValue;
+  if (!fits(p)) return cudaErrorInvalidValue;
   const BackwardWork w = plan(p, device, workspace).work;
   return with_type(p.io, [&](auto* type) {
     return run_backward<std::remove_pointer_t<decltype(type)>>(w, workspace, stream);

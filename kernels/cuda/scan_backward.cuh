@@ -19,14 +19,14 @@ constexpr int kMicro = 8;
 constexpr int kMicros = kTile / kMicro;
 
 // Which part of the work a block does.
-struct Place {
+struct Site {
   Path path;
   int group, segment, begin, end;  // begin, end: of the segment's tiles
   int64_t batch, slice, channel;   // slice: of all (batch, walk); channel: the group's first
 };
 
-MMVIM_HD Place find_place(const BackwardWork& w, unsigned block, int first_segment) {
-  Place at;
+MMVIM_HD Site find_site(const BackwardWork& w, unsigned block, int first_segment) {
+  Site at;
   at.group = static_cast<int>(block % w.groups), block /= w.groups;
   const int k = static_cast<int>(block % w.walks);
   block /= w.walks;
@@ -41,11 +41,24 @@ MMVIM_HD Place find_place(const BackwardWork& w, unsigned block, int first_segme
   return at;
 }
 
-// Rows of a tile and, in u_row, of u. Where the walk has fewer steps the padding comes first: a state or a carry passes
-// through it unchanged.
-struct Steps : TileRows {
-  int u_row[kTile];
+// Rows of a tile: of u, of delta, B and C, and the token; negative where there is none. Where the walk has fewer steps
+// the padding comes first: a state or a carry passes through it unchanged.
+struct Steps {
+  __align__(16) int u[kTile], param[kTile], token[kTile];
 };
+
+// Those of a micro tile, read at once.
+struct __align__(16) MicroRows {
+  int at[kMicro];
+};
+__device__ __forceinline__ MicroRows read_rows(const int* rows) { return *reinterpret_cast<const MicroRows*>(rows); }
+
+// Row `row` of memory whose first row is at `base`: one multiply-add.
+template <class T>
+__device__ __forceinline__ T* at_row(T* base, int row, uint32_t bytes) {
+  using Bytes = std::conditional_t<std::is_const_v<T>, const char, char>;
+  return reinterpret_cast<T*>(reinterpret_cast<Bytes*>(base) + uint64_t{static_cast<uint32_t>(row)} * bytes);
+}
 
 // Rows of the tile that are padding; `turn` counts the tiles in walking order.
 MMVIM_HD int padding(const BackwardWork& w, const Path& path, int turn) {
@@ -53,19 +66,19 @@ MMVIM_HD int padding(const BackwardWork& w, const Path& path, int turn) {
   return partial ? static_cast<int>(w.cut.tiles * kTile - w.p.walks.steps) : 0;
 }
 
-__device__ __forceinline__ void find_step(const BackwardWork& w, const Place& at, int turn, int i, Steps& rows) {
+__device__ __forceinline__ void find_step(const BackwardWork& w, const Site& at, int turn, int i, Steps& rows) {
   const ScanBackward& p = w.p;
-  if (i < padding(w, at.path, turn)) {
-    rows.u[i] = rows.delta[i] = kPadding;
-    rows.param[i] = rows.token[i] = rows.u_row[i] = kPadding;
-    return;
+  const int front = padding(w, at.path, turn);
+  int step = kPadding, token = kPadding;
+  if (i >= front) {
+    const int steps = static_cast<int>(p.walks.steps);
+    const int before = at.path.descending ? static_cast<int>(w.cut.tiles) * kTile - steps : front;
+    step = turn * kTile + i - before;
+    token = token_at(p.walks, at.path, at.path.descending ? steps - 1 - step : step);
   }
-  const int64_t step = int64_t{turn} * kTile + i - (at.path.descending ? w.cut.tiles * kTile - p.walks.steps : padding(w, at.path, turn));
-  const int token = token_at(p.walks, at.path, at.path.descending ? p.walks.steps - 1 - step : step);
-  const int u = p.u_step ? static_cast<int>(step) : token, param = p.param_step ? static_cast<int>(step) : token;
-  rows.token[i] = token, rows.param[i] = param, rows.u_row[i] = u;
-  rows.u[i] = u < 0 ? kNoRow : at.batch * p.u.batch + at.path.walk * p.u.walk + u * p.u.row;
-  rows.delta[i] = param < 0 ? kNoRow : at.batch * p.delta.batch + at.path.walk * p.delta.walk + param * p.delta.row;
+  rows.u[i] = p.u_step ? step : token;
+  rows.param[i] = p.param_step ? step : token;
+  rows.token[i] = token;
 }
 
 // ---- a tile in shared memory ------------------------------------------------------------------------------------------
@@ -79,7 +92,7 @@ struct Staged {
   float4 step[kTile][kGroup];  // delta log2 e, delta u, dy, u
   __align__(16) float bc[kTile][2 * Layout<N>::chunk];
   Steps rows;
-  Place at;  // here and not in registers, which the recurrence needs all of
+  Site at;  // here and not in registers, which the recurrence needs all of
 };
 
 template <int N>
@@ -112,11 +125,12 @@ MMVIM_HD Own<N> read(const float* from) {
 
 // step[row][channel].x = (dt_weight @ delta) of the tile. Any rank fits: a few are staged at a time.
 template <class IO, int Warps>
-__device__ __forceinline__ void project_delta(const ScanBackward& p, const Place& at, const Steps& rows, float* scratch,
+__device__ __forceinline__ void project_delta(const BackwardWork& w, const Site& at, const Steps& rows, float* scratch,
                                               float4 (*step)[kGroup]) {
+  const ScanBackward& p = w.p;
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   const float* weight = static_cast<const float*>(p.dt_weight.data) + at.path.walk * p.dt_weight.walk;
-  const IO* delta = static_cast<const IO*>(p.delta.data);
+  const IO* delta = slice<IO>(p.delta, at.batch, at.path.walk);
   float *weights = scratch, *low = scratch + kRanks * (kGroup + 1);  // [rank][channel], [rank][row]
   for (int64_t first = 0; first < p.rank; first += kRanks) {
     const int count = static_cast<int>(smaller(kRanks, p.rank - first));
@@ -124,9 +138,10 @@ __device__ __forceinline__ void project_delta(const ScanBackward& p, const Place
     const int r = lane % kRanks;
     if (r < count)
       for (int i = warp * 2 + lane / kRanks; i < kTile; i += Warps * 2) {
-        const int64_t row = rows.delta[i], channel = smaller(at.channel + i, p.channels - 1);
+        const int64_t channel = smaller(at.channel + i, p.channels - 1);
+        const int row = rows.param[i];
         weights[r * (kGroup + 1) + i] = weight[channel * p.rank + first + r];
-        low[r * kRowOfRanks + i] = row >= 0 ? to_float(delta[row + first + r]) : 0.0f;
+        low[r * kRowOfRanks + i] = row >= 0 ? to_float(at_row(delta, row, w.delta_row)[first + r]) : 0.0f;
       }
     __syncthreads();
     for (int i = warp * kMicro; i < kTile; i += Warps * kMicro) {
@@ -146,24 +161,29 @@ __device__ __forceinline__ void project_delta(const ScanBackward& p, const Place
   }
 }
 
-// x[j] = data[from + at[j] * stride] where at[j] >= 0, else 0. All loads are under way before the first is waited for.
-template <class T, class At>
-__device__ __forceinline__ void load_rows(const T* data, const At* at, int64_t stride, float (&x)[kMicro]) {
+// x[j] = the value at `base` in row at[j], 0 where that is negative. All loads are under way before one is waited for.
+template <class T>
+__device__ __forceinline__ void load_rows(const T* base, const MicroRows& rows, uint32_t bytes, float (&x)[kMicro]) {
 #pragma unroll
-  for (int j = 0; j < kMicro; ++j) x[j] = at[j] >= 0 ? to_float(data[at[j] * stride]) : 0.0f;
+  for (int j = 0; j < kMicro; ++j) x[j] = rows.at[j] >= 0 ? to_float(*at_row(base, rows.at[j], bytes)) : 0.0f;
 }
-__device__ __forceinline__ void load_rows_as(DType type, const void* data, int64_t from, const int* at, int64_t stride,
-                                             float (&x)[kMicro]) {
-  if (type == DType::kFloat32) return load_rows(static_cast<const float*>(data) + from, at, stride, x);
-  if (type == DType::kBFloat16) return load_rows(static_cast<const __nv_bfloat16*>(data) + from, at, stride, x);
-  load_rows(static_cast<const __half*>(data) + from, at, stride, x);
+__device__ __forceinline__ void load_gradient(const BackwardWork& w, const Site& at, int64_t channel,
+                                              const MicroRows& token, float (&x)[kMicro]) {
+  const Rows& grad = w.p.grad;
+  if (w.p.grad_type == DType::kFloat32)
+    load_rows(slice<float>(grad, at.batch, at.path.walk) + channel, token, w.grad_row, x);
+  else if (w.p.grad_type == DType::kBFloat16)
+    load_rows(slice<__nv_bfloat16>(grad, at.batch, at.path.walk) + channel, token, w.grad_row, x);
+  else
+    load_rows(slice<__half>(grad, at.batch, at.path.walk) + channel, token, w.grad_row, x);
 }
 
 // Fills in step[][], micro tiles by warps and channels by lanes. The states need u, their adjoint does not.
 template <class IO, int Warps, bool WithU>
-__device__ __forceinline__ void stage_steps(const ScanBackward& p, const Place& at, const Steps& rows, float* scratch,
+__device__ __forceinline__ void stage_steps(const BackwardWork& w, const Site& at, const Steps& rows, float* scratch,
                                             float4 (*step)[kGroup]) {
-  if (p.rank) project_delta<IO, Warps>(p, at, rows, scratch, step);
+  const ScanBackward& p = w.p;
+  if (p.rank) project_delta<IO, Warps>(w, at, rows, scratch, step);
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   const int64_t channel = at.channel + lane;
   if (channel >= p.channels) {
@@ -175,40 +195,43 @@ __device__ __forceinline__ void stage_steps(const ScanBackward& p, const Place& 
   const float scale = static_cast<float>(p.scale);
 #pragma unroll 1
   for (int i = warp * kMicro; i < kTile; i += Warps * kMicro) {
+    const MicroRows param = read_rows(rows.param + i), token = read_rows(rows.token + i);
     float raw[kMicro], u[kMicro] = {}, dy[kMicro], z[kMicro];
-    if constexpr (WithU) load_rows(static_cast<const IO*>(p.u.data) + channel, rows.u + i, 1, u);
-    load_rows_as(p.grad_type, p.grad.data, at.batch * p.grad.batch + at.path.walk * p.grad.walk + channel, rows.token + i,
-                 p.grad.row, dy);
+    if constexpr (WithU)
+      load_rows(slice<IO>(p.u, at.batch, at.path.walk) + channel, read_rows(rows.u + i), w.u_row, u);
+    load_gradient(w, at, channel, token, dy);
     if (p.rank) {
 #pragma unroll
       for (int j = 0; j < kMicro; ++j) raw[j] = step[i + j][lane].x;
     } else {
-      load_rows(static_cast<const IO*>(p.delta.data) + channel, rows.delta + i, 1, raw);
+      load_rows(slice<IO>(p.delta, at.batch, at.path.walk) + channel, param, w.delta_row, raw);
     }
     if (p.z.data) {
-      load_rows(slice<IO>(p.z, at.batch, 0) + channel, rows.token + i, p.z.row, z);
+      load_rows(slice<IO>(p.z, at.batch, 0) + channel, token, w.z_row, z);
 #pragma unroll
-      for (int j = 0; j < kMicro; ++j) dy[j] *= rows.token[i + j] >= 0 ? silu(z[j]) : 0.0f;
+      for (int j = 0; j < kMicro; ++j) dy[j] *= token.at[j] >= 0 ? silu(z[j]) : 0.0f;
     }
 #pragma unroll
     for (int j = 0; j < kMicro; ++j) {
-      const float dt2 = finish_delta(p, rows, i + j, raw[j] * kLog2e + bias2);
-      step[i + j][lane] = make_float4(dt2, dt2 * (kLn2f * u[j]), dy[j] * scale, u[j]);
+      const float v2 = raw[j] * kLog2e + bias2, dt2 = p.delta_softplus ? softplus2(v2) : v2;
+      const float delta = param.at[j] == kPadding ? 0.0f : dt2;
+      step[i + j][lane] = make_float4(delta, delta * (kLn2f * u[j]), dy[j] * scale, u[j]);
     }
   }
 }
 
 // Puts B and C of states [first, first + chunk) into shared memory. A thread stays in its column.
 template <class IO, int N>
-__device__ __forceinline__ void stage_b_c(const ScanBackward& p, int first, Staged<N>& tile) {
+__device__ __forceinline__ void stage_b_c(const BackwardWork& w, int first, Staged<N>& tile) {
+  const ScanBackward& p = w.p;
   constexpr int chunk = Layout<N>::chunk, at_once = Layout<N>::warps * kWarp / (2 * chunk);
   const int column = threadIdx.x % (2 * chunk), n = first + column % chunk;
-  const Rows& source = column < chunk ? p.b : p.c;
-  const IO* from = slice<IO>(source, tile.at.batch, tile.at.path.walk) + n;
+  const IO* from = slice<IO>(column < chunk ? p.b : p.c, tile.at.batch, tile.at.path.walk) + n;
+  const uint32_t bytes = column < chunk ? w.b_row : w.c_row;
 #pragma unroll 4
   for (int i = threadIdx.x / (2 * chunk); i < kTile; i += at_once) {
     const int row = tile.rows.param[i];
-    tile.bc[i][column] = row >= 0 && n < p.states ? to_float(from[row * source.row]) : 0.0f;
+    tile.bc[i][column] = row >= 0 && n < p.states ? to_float(*at_row(from, row, bytes)) : 0.0f;
   }
 }
 
@@ -245,7 +268,7 @@ struct Home {
   int count;  // of states that exist
   int64_t a, da, carry, saved, channel;
 
-  __device__ __forceinline__ Home(const BackwardWork& w, const Place& at, const Part<N>& part, int chunk) {
+  __device__ __forceinline__ Home(const BackwardWork& w, const Site& at, const Part<N>& part, int chunk) {
     const ScanBackward& p = w.p;
     const int first = chunk + part.piece * Layout<N>::per_lane;
     channel = at.channel + part.slot;
@@ -275,7 +298,7 @@ __device__ __forceinline__ void load_carry(const BackwardWork& w, const Home<N>&
 
 // The states that the forward pass left where a tile begins.
 template <int N>
-__device__ __forceinline__ void load_saved(const BackwardWork& w, const Place& at, const Home<N>& home, int turn,
+__device__ __forceinline__ void load_saved(const BackwardWork& w, const Site& at, const Home<N>& home, int turn,
                                            float (&h)[Layout<N>::per_lane]) {
   const ScanBackward& p = w.p;
   if (turn == 0) {
@@ -295,8 +318,8 @@ __global__ void __launch_bounds__(Layout<N>::warps* kWarp, 16 / Layout<N>::warps
   using L = Layout<N>;
   MMVIM_SHARED(AggregateTile<N>, tile);
   const ScanBackward& p = w.p;
-  const Place& at = tile->at;
-  if (threadIdx.x == 0) tile->at = find_place(w, blockIdx.x, 1);
+  const Site& at = tile->at;
+  if (threadIdx.x == 0) tile->at = find_site(w, blockIdx.x, 1);
   __syncthreads();
   const Part<N> part;
   float carry[L::per_lane], a[L::per_lane], total = 0.0f;
@@ -305,14 +328,14 @@ __global__ void __launch_bounds__(Layout<N>::warps* kWarp, 16 / Layout<N>::warps
   for (int turn = at.end - 1; turn >= at.begin; --turn) {
     if (threadIdx.x < kTile) find_step(w, at, turn, threadIdx.x, tile->rows);
     __syncthreads();
-    stage_steps<IO, L::warps, false>(p, at, tile->rows, tile->projection, tile->step);
+    stage_steps<IO, L::warps, false>(w, at, tile->rows, tile->projection, tile->step);
     for (int chunk = 0; chunk < (N ? L::chunk : static_cast<int>(p.states)); chunk += L::chunk) {
       const Home<N> home(w, at, part, chunk);
       if constexpr (!N) {
         load_a(w, home, a);
         load_states<N>(w.carry + home.carry, p.channels, turn == at.end - 1 ? 0 : home.count, carry);
       }
-      stage_b_c<IO>(p, chunk, *tile);
+      stage_b_c<IO>(w, chunk, *tile);
       __syncthreads();
 #pragma unroll 4
       for (int i = kTile - 1; i >= 0; --i) {
@@ -419,7 +442,7 @@ MMVIM_HD float softplus_slope(float x) {
   return x < 0.0625f ? series : 1.0f - exp2_approx(-x);
 }
 
-__device__ __forceinline__ float load_skip(const ScanBackward& p, const Place& at, int64_t channel) {
+__device__ __forceinline__ float load_skip(const ScanBackward& p, const Site& at, int64_t channel) {
   return p.skip.data ? static_cast<const float*>(p.skip.data)[at.path.walk * p.skip.walk + channel] : 0.0f;
 }
 
@@ -503,7 +526,7 @@ __device__ __forceinline__ void adjoint(const ScanBackward& p, AdjointTile<N>& t
 
 // dB and dC of a micro tile: the sums over warps.
 template <int N>
-__device__ __forceinline__ void deliver_b_c(const BackwardWork& w, const Place& at, const AdjointTile<N>& tile, int micro,
+__device__ __forceinline__ void deliver_b_c(const BackwardWork& w, const Site& at, const AdjointTile<N>& tile, int micro,
                                             int chunk) {
   using L = Layout<N>;
   const ScanBackward& p = w.p;
@@ -519,17 +542,19 @@ __device__ __forceinline__ void deliver_b_c(const BackwardWork& w, const Place& 
   }
 }
 
-// to[(first + row[j]) * channels] = x[j] where row[j] >= 0.
+// The value at `base` in row at[j], where that is not negative, becomes x[j].
 template <class T>
-__device__ __forceinline__ void store_rows(T* to, int64_t channels, const int* row, const float (&x)[kMicro]) {
+__device__ __forceinline__ void store_rows(T* base, const int* at, int64_t channels, const float (&x)[kMicro]) {
+  const MicroRows rows = read_rows(at);
+  const uint32_t bytes = static_cast<uint32_t>(channels) * sizeof(T);
 #pragma unroll
   for (int j = 0; j < kMicro; ++j)
-    if (row[j] >= 0) store(to + row[j] * channels, x[j]);
+    if (rows.at[j] >= 0) store(at_row(base, rows.at[j], bytes), x[j]);
 }
 
 // Writes the rows of du, ddelta and y of a tile, micro tiles by warps and channels by lanes.
 template <class IO, int N>
-__device__ __forceinline__ void deliver_rows(const BackwardWork& w, const Place& at, AdjointTile<N>& tile, int from) {
+__device__ __forceinline__ void deliver_rows(const BackwardWork& w, const Site& at, AdjointTile<N>& tile, int from) {
   using L = Layout<N>;
   const ScanBackward& p = w.p;
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
@@ -554,21 +579,21 @@ __device__ __forceinline__ void deliver_rows(const BackwardWork& w, const Place&
       if (i + j >= from) dbias += step.y, dskip += step.w;  // else it is padding
     }
     if (w.du)
-      store_rows(w.du + u_at, p.channels, tile.rows.u_row + i, du);
+      store_rows(w.du + u_at, tile.rows.u + i, p.channels, du);
     else
-      store_rows(static_cast<IO*>(p.du) + u_at, p.channels, tile.rows.u_row + i, du);
+      store_rows(static_cast<IO*>(p.du) + u_at, tile.rows.u + i, p.channels, du);
     if (w.ddelta)
-      store_rows(w.ddelta + param_at, p.channels, tile.rows.param + i, ddelta);
+      store_rows(w.ddelta + param_at, tile.rows.param + i, p.channels, ddelta);
     else
-      store_rows(static_cast<IO*>(p.ddelta) + param_at, p.channels, tile.rows.param + i, ddelta);
-    if (w.y) store_rows(w.y + at.slice * p.walks.tokens * p.channels + channel, p.channels, tile.rows.token + i, y);
+      store_rows(static_cast<IO*>(p.ddelta) + param_at, tile.rows.param + i, p.channels, ddelta);
+    if (w.y) store_rows(w.y + at.slice * p.walks.tokens * p.channels + channel, tile.rows.token + i, p.channels, y);
   }
   tile.dskip[threadIdx.x] = dskip, tile.dbias[threadIdx.x] = dbias;
 }
 
 // dD and dbias of this segment's steps: the sums over warps.
 template <int N>
-__device__ __forceinline__ void deliver_channels(const BackwardWork& w, const Place& at, const AdjointTile<N>& tile) {
+__device__ __forceinline__ void deliver_channels(const BackwardWork& w, const Site& at, const AdjointTile<N>& tile) {
   const ScanBackward& p = w.p;
   const int64_t channel = at.channel + threadIdx.x;
   if (threadIdx.x >= kGroup || channel >= p.channels) return;
@@ -599,8 +624,8 @@ __global__ void __launch_bounds__(Layout<N>::warps* kWarp, kBlocks<N>) adjoint_k
   constexpr int S = L::per_lane;
   MMVIM_SHARED(AdjointTile<N>, tile);
   const ScanBackward& p = w.p;
-  const Place& at = tile->at;
-  if (threadIdx.x == 0) tile->at = find_place(w, blockIdx.x, 0);
+  const Site& at = tile->at;
+  if (threadIdx.x == 0) tile->at = find_site(w, blockIdx.x, 0);
   __syncthreads();
   const Part<N> part;
   tile->dskip[threadIdx.x] = tile->dbias[threadIdx.x] = 0.0f;
@@ -616,7 +641,7 @@ __global__ void __launch_bounds__(Layout<N>::warps* kWarp, kBlocks<N>) adjoint_k
   for (int turn = at.end - 1; turn >= at.begin; --turn) {
     if (threadIdx.x < kTile) find_step(w, at, turn, threadIdx.x, tile->rows);
     __syncthreads();
-    stage_steps<IO, L::warps, true>(p, at, tile->rows, tile->sums, tile->step);
+    stage_steps<IO, L::warps, true>(w, at, tile->rows, tile->sums, tile->step);
     const int from = padding(w, at.path, turn);
     for (int chunk = 0; chunk < (N ? L::chunk : static_cast<int>(p.states)); chunk += L::chunk) {
       const Home<N> home(w, at, part, chunk);
@@ -628,7 +653,7 @@ __global__ void __launch_bounds__(Layout<N>::warps* kWarp, kBlocks<N>) adjoint_k
       }
       Own<N> h;
       load_saved(w, at, home, turn, h.v);
-      stage_b_c<IO>(p, chunk, *tile);
+      stage_b_c<IO>(w, chunk, *tile);
       __syncthreads();
       sweep(*tile, part, from / kMicro, a, h);
 #pragma unroll 1

@@ -9,6 +9,7 @@ namespace mmvim::cuda {
 struct BackwardWork {
   ScanBackward p;
   Segments cut;
+  uint32_t u_row, delta_row, b_row, c_row, z_row, grad_row;  // bytes from one row to the next
   int groups;             // of channels
   int first_walk, walks;  // of this launch
   uint64_t kinds;         // of these walks, two bits each, unless there is a table
