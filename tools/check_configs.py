@@ -70,7 +70,7 @@ def two_iterations(path: Path, data: Path) -> float:
 
 
 def main() -> None:
-    patterns = sys.argv[1:] or ['vim/*', 'vmamba/*']
+    patterns = sys.argv[1:] or ['vim/*', 'vmamba/*', 'mambaout/*', 'baselines/*']
     paths = sorted({path for pattern in patterns for path in CONFIGS.glob(f'{pattern.removesuffix(".py")}.py')})
     if not paths:
         sys.exit(f'error: no config in {CONFIGS} fits {" ".join(patterns)}')
