@@ -119,7 +119,7 @@ def survey(
             try:
                 row['parameters'], row['operations'] = count(case)
                 row.update(in_child(measure, case, seconds, timeout=limit)._asdict())
-            except (MemoryError, TimeoutError, ImportError) as error:
+            except (MemoryError, TimeoutError, ImportError, ChildProcessError) as error:
                 row['note'] = str(error)
                 given_up[case.model] = f'not tried: {case.size} x {case.size}: {error}'
         rows.append(row)

@@ -103,7 +103,8 @@ def in_child(function: Callable, *args: Any, timeout: float | None = None) -> An
 
     Raises:
         TimeoutError: After ``timeout`` seconds; the process is ended.
-        MemoryError: If the system ended the process, as it does when memory runs out.
+        MemoryError: If the system killed the process, as it does when memory runs out.
+        ChildProcessError: If the process broke down in another way.
     """
     context = multiprocessing.get_context('spawn')
     ours, theirs = context.Pipe(duplex=False)
@@ -116,7 +117,9 @@ def in_child(function: Callable, *args: Any, timeout: float | None = None) -> An
         result, error = ours.recv()
     except EOFError:
         process.join()
-        raise MemoryError(f'the process ended with exit code {process.exitcode}, as when memory runs out') from None
+        if process.exitcode == -signal.SIGKILL:
+            raise MemoryError('the process was killed, as it is when memory runs out') from None
+        raise ChildProcessError(f'the process broke down with exit code {process.exitcode}') from None
     finally:
         process.kill()
         process.join()

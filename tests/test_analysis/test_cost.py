@@ -1,6 +1,7 @@
 """What models cost: counts against published ones, measurements against what is known, and what happens at limits."""
 
 import json
+import signal
 import sys
 import time
 from pathlib import Path
@@ -93,6 +94,13 @@ def test_memory_of_a_process() -> None:
     assert 0 < measured.best <= measured.median < 10
     assert 10**5 < measured.memory < 10**8
     assert 'allocate memory' in refusal
+
+
+def test_broken_processes_are_told_from_killed_ones() -> None:
+    with pytest.raises(MemoryError, match='killed, as it is when memory runs out'):
+        in_child(signal.raise_signal, signal.SIGKILL)
+    with pytest.raises(ChildProcessError, match='broke down with exit code -11'):
+        in_child(signal.raise_signal, signal.SIGSEGV)
 
 
 def test_time_runs_out() -> None:
