@@ -51,7 +51,7 @@ def main() -> None:
         failed += len(wrong) + bool(problem)
         closest = max((float(row['of allowed']) for row in rows if 'of allowed' in row), default=0.0)
         notes = '; '.join(dict.fromkeys(row['worst'] for row in rows if row['worst'].startswith('not checked')))
-        report.add('parts', part=name, cases=len(rows), failed=len(wrong), **{'largest error / allowed': f'{closest:.2g}'},
+        report.add('parts', part=name, cases=len(rows), failed=len(wrong), **{'error / allowed': f'{closest:.2g}'},
                    problem=problem or notes)  # fmt: skip
         for row in wrong:
             report.add('failures', part=name, **row)
