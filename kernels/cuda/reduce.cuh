@@ -53,8 +53,8 @@ cudaError_t sum_parts(const Parts& p, T* out, cudaStream_t stream) {
   const unsigned lanes = kSumThreads / rows;
   const int64_t blocks = slices * ((s.count + lanes - 1) / lanes);
   if (blocks > INT32_MAX) return cudaErrorInvalidConfiguration;
-  return launch(sum_parts_kernel<T>, dim3(static_cast<unsigned>(blocks)), dim3(lanes, rows), kSumThreads * sizeof(float),
-                stream, s, out);
+  return launch(sum_parts_kernel<T>, dim3(static_cast<unsigned>(blocks)), dim3(lanes, rows),
+                kSumThreads * sizeof(float), stream, s, out);
 }
 
 }  // namespace mmvim::cuda

@@ -44,7 +44,8 @@ struct WeightTile {
 // out[batch][walk or 1][row][rank] = sum over channels, and walks where they share it, of ddelta * dt_weight. ddelta is
 // (batch, walk, row, channel). One block for kRowTile rows x kRankTile ranks of one (batch, walk or 1).
 template <class IO>
-__global__ void __launch_bounds__(kProductThreads) low_rank_kernel(const ScanBackward p, const float* ddelta, int64_t rows) {
+__global__ void __launch_bounds__(kProductThreads)
+    low_rank_kernel(const ScanBackward p, const float* ddelta, int64_t rows) {
   MMVIM_SHARED(LowRankTile, tile);
   const int64_t rank_tiles = ceil_div(p.rank, kRankTile), row_tiles = ceil_div(rows, kRowTile);
   const int64_t first_rank = blockIdx.x % rank_tiles * kRankTile;
@@ -99,7 +100,8 @@ __global__ void __launch_bounds__(kProductThreads)
   const int64_t rank_tiles = ceil_div(p.rank, kRankTile), channel_tiles = ceil_div(p.channels, kRowTile);
   const int64_t first_rank = blockIdx.x % rank_tiles * kRankTile;
   const int64_t first_channel = blockIdx.x / rank_tiles % channel_tiles * kRowTile;
-  const int64_t part = blockIdx.x / rank_tiles / channel_tiles, walk = part % p.walks.count, piece = part / p.walks.count;
+  const int64_t part = blockIdx.x / rank_tiles / channel_tiles;
+  const int64_t walk = part % p.walks.count, piece = part / p.walks.count;
   const int64_t end = smaller((piece + 1) * rows_per_piece, p.batch * rows);
   const int r = threadIdx.x % kRankTile, group = threadIdx.x / kRankTile;
   constexpr int kGroups = kProductThreads / kRankTile;

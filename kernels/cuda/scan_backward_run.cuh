@@ -1,5 +1,5 @@
-// The launches of a backward pass for one type of input. Included by one source for each type, so that they compile side
-// by side.
+// The launches of a backward pass for one type of input. Included by one source for each type: they compile side by
+// side.
 #pragma once
 #include "scan_backward.cuh"
 #include "scan_backward_finish.cuh"
@@ -22,7 +22,8 @@ cudaError_t clear_rows(const BackwardWork& w, void* workspace, cudaStream_t stre
   const ScanBackward& p = w.p;
   if (!p.walks.table) return cudaSuccess;
   const auto clear = [&](void* data, int64_t rows) {
-    return cudaMemsetAsync(data, 0, static_cast<size_t>(p.batch * p.walks.count * rows * p.channels) * sizeof(IO), stream);
+    const size_t count = static_cast<size_t>(p.batch * p.walks.count * rows * p.channels);
+    return cudaMemsetAsync(data, 0, count * sizeof(IO), stream);
   };
   cudaError_t error = w.zeroed ? cudaMemsetAsync(workspace, 0, w.zeroed, stream) : cudaSuccess;
   if (!w.du) error = first_error(error, clear(p.du, u_rows(p)));
@@ -59,8 +60,8 @@ cudaError_t run_walks(const BackwardWork& w, cudaStream_t stream) {
         return launch_blocks(aggregate_kernel<IO, N>, some.groups * some.walks * p.batch * (segments - 1), threads,
                              sizeof(AggregateTile<N>), stream, some);
       });
-      error = first_error(error, launch_blocks(carry_kernel<IO>, ceil_div(slices * p.states * p.channels, kCarryThreads),
-                                               kCarryThreads, 0, stream, w));
+      const int64_t blocks = ceil_div(slices * p.states * p.channels, kCarryThreads);
+      error = first_error(error, launch_blocks(carry_kernel<IO>, blocks, kCarryThreads, 0, stream, w));
     }
     return first_error(error, for_launches(w, [&](const BackwardWork& some) {
       return launch_blocks(adjoint_kernel<IO, N>, some.groups * some.walks * p.batch * segments, threads,
@@ -97,17 +98,18 @@ cudaError_t run_backward(const BackwardWork& w, void* workspace, cudaStream_t st
   const ScanBackward& p = w.p;
   cudaError_t error = clear_rows<IO>(w, workspace, stream);
   error = first_error(error, run_walks<IO>(w, stream));
-  if (p.dz)
-    error = first_error(error, launch_blocks(gate_kernel<IO>, ceil_div(p.batch * p.walks.tokens, kFinishThreads / kWarp),
-                                             kFinishThreads, 0, stream, p, w.y));
+  if (p.dz) {
+    const int64_t blocks = ceil_div(p.batch * p.walks.tokens, kFinishThreads / kWarp);
+    error = first_error(error, launch_blocks(gate_kernel<IO>, blocks, kFinishThreads, 0, stream, p, w.y));
+  }
   if (p.rank) {
     const int64_t rows = param_rows(p), rank_tiles = ceil_div(p.rank, kRankTile);
     const int64_t slices = p.batch * (p.delta_shared ? 1 : p.walks.count);
     error = first_error(error, launch_blocks(low_rank_kernel<IO>, slices * ceil_div(rows, kRowTile) * rank_tiles,
                                              kProductThreads, sizeof(LowRankTile), stream, p, w.ddelta, rows));
     const int64_t tiles = w.weight_pieces * p.walks.count * ceil_div(p.channels, kRowTile) * rank_tiles;
-    error = first_error(error, launch_blocks(dt_weight_kernel<IO>, tiles, kProductThreads, sizeof(WeightTile), stream, p,
-                                             w.ddelta, rows, w.weight_rows, w.dweight));
+    error = first_error(error, launch_blocks(dt_weight_kernel<IO>, tiles, kProductThreads, sizeof(WeightTile), stream,
+                                             p, w.ddelta, rows, w.weight_rows, w.dweight));
   }
   return first_error(error, add_parts<IO>(w, stream));
 }
