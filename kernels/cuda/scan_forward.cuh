@@ -12,6 +12,11 @@ namespace mmvim::cuda {
 
 constexpr int kMostPaths = 32;
 
+// Blocks with two halves that a multiprocessor shall hold: what bounds the registers of a thread. No card may be asked
+// for more than 16.
+template <int N>
+constexpr int kBlocksWanted = N == 0 ? 2 : Layout<N>::lanes == 1 ? 10 : 12 / Layout<N>::warps;
+
 struct ForwardArguments {
   ScanForward p;
   Segments segments;
@@ -44,12 +49,15 @@ struct ForwardRows {
   int u[kTile], param[kTile], token[kTile];
 };
 
-// Where a half's slices of the tensors begin, in elements. In shared memory, since the compiler would spend registers on
-// all of them all the time.
-struct Slices {
+// What a half works on. In shared memory, since the compiler would spend registers on all of it all the time.
+struct __align__(16) Place {
+  // Where its slices of the tensors begin, in elements.
   int64_t u, delta, b, c, z;
   int64_t sum, y;              // token 0
   int64_t saved, last, begin;  // state 0 of the first boundary, of the walk's end, of the segment's beginning
+  int walk, column, descending;
+  int first_tile, tiles, order;  // of the segment, which is the order-th on the walk
+  float skip[kGroup], bias2[kGroup];
 };
 
 // What a half of a block has in shared memory.
@@ -60,7 +68,7 @@ struct ForwardMemory {
   // Lanes of a warp write y in `lanes` rows at once, of channels_per_warp channels each: in different banks.
   static constexpr int y_stride = kGroup + (direct ? 0 : L::channels_per_warp);
 
-  Slices* at;
+  Place* at;
   ForwardRows* rows;  // of this tile and of the next, by turns
   float* bc;          // [B, C][row][chunk]
   float* y;           // [row][y_stride]; without outputs a row for each warp
@@ -80,7 +88,7 @@ struct ForwardMemory {
       return base + (used - bytes);
     };
     constexpr int kFloat = sizeof(float);
-    m.at = reinterpret_cast<Slices*>(take(sizeof(Slices)));
+    m.at = reinterpret_cast<Place*>(take(sizeof(Place)));
     m.rows = reinterpret_cast<ForwardRows*>(take(2 * sizeof(ForwardRows)));
     m.bc = reinterpret_cast<float*>(take((kOutputs ? 2 : 1) * kTile * L::chunk * kFloat));
     m.y = reinterpret_cast<float*>(take((kOutputs ? kTile * y_stride : L::warps * kGroup) * kFloat));
@@ -107,35 +115,36 @@ class ForwardHalf {
   static constexpr int kThreads = L::warps * kWarp;
   static constexpr bool kDirect = Memory::direct;
 
+  // Takes its place, which all threads of the half may ask for after a barrier.
   MMVIM_DEVICE ForwardHalf(const ForwardArguments& a, const Memory& m, const Path& path, int64_t batch, int64_t group,
                            int64_t segment)
-      : a(a), p(a.p), m(m), path(path), first_channel(static_cast<int>(group) * kGroup) {
+      : a(a), p(a.p), m(m), first_channel(static_cast<int>(group) * kGroup) {
     thread = static_cast<int>(threadIdx.x) % kThreads, lane = thread % kWarp, warp = thread / kWarp;
-    first_tile = static_cast<int>(segment * a.segments.length);
-    tiles = static_cast<int>(smaller(a.segments.length, a.segments.tiles - first_tile));
-    order = static_cast<int>(path.descending ? a.segments.count - 1 - segment : segment);
-    // Lanes beyond the last channel load the last one's values and store nothing.
-    const int last_channel = static_cast<int>(p.channels) - 1;
-    channel = static_cast<int>(smaller(first_channel + lane, last_channel));
     owned = warp * L::channels_per_warp + lane / L::lanes;
-    owned_channel = static_cast<int>(smaller(first_channel + owned, last_channel));
-    const Slices here = find_slices(batch);
-    if (thread == 0) *m.at = here;
-    skip = kOutputs ? parameter(p.skip) : 0.0f;
-    bias2 = parameter(p.bias) * kLog2e;
-    if (p.rank) stage_weight();
-    find_rows(0);
-    begin_states(a.states + here.begin + owned_channel);
+    if (warp > 0) return;
+    if (lane == 0) *m.at = find_place(path, batch, segment);
+    const int64_t c = channel(lane);
+    m.at->skip[lane] = kOutputs && p.skip.data ? static_cast<const float*>(p.skip.data)[path.walk * p.skip.walk + c] : 0.0f;
+    m.at->bias2[lane] = p.bias.data ? static_cast<const float*>(p.bias.data)[path.walk * p.bias.walk + c] * kLog2e : 0.0f;
   }
 
+  MMVIM_DEVICE void begin() {
+    if (p.rank) stage_weight();
+    find_rows(0);
+    begin_states();
+  }
+
+  MMVIM_DEVICE int tiles() const { return m.at->tiles; }
+
   MMVIM_DEVICE int tile(int visit) const {
-    return path.descending ? first_tile + tiles - 1 - visit : first_tile + visit;
+    return m.at->descending ? m.at->first_tile + m.at->tiles - 1 - visit : m.at->first_tile + visit;
   }
 
   // Where the tile of this visit lies, for whoever stages or loads it.
   MMVIM_DEVICE void find_rows(int visit) {
-    if (visit >= tiles || thread >= kTile) return;
+    if (visit >= tiles() || thread >= kTile) return;
     ForwardRows& rows = m.rows[visit & 1];
+    const Path path{m.at->walk, m.at->column != 0, m.at->descending != 0};
     const int steps = static_cast<int>(p.walks.steps);
     const int position = tile(visit) * kTile + (path.descending ? kTile - 1 - thread : thread);
     int step = kPadding, token = kPadding;
@@ -147,7 +156,6 @@ class ForwardHalf {
 
   // What all channels of the tile share. For any number of states, `recur` stages B and C itself.
   MMVIM_DEVICE void stage(int visit) {
-    if (visit >= tiles) return;
     const ForwardRows& rows = m.rows[visit & 1];
     if (p.rank) stage_low_rank(rows);
     if (N) stage_chunk(rows, 0);
@@ -199,12 +207,12 @@ class ForwardHalf {
     if (first_channel + owned >= p.channels) return;
     const int at = tile(visit), channels = static_cast<int>(p.channels), states = static_cast<int>(p.states);
     if (!kOutputs) {
-      if (visit == tiles - 1) store_states(a.states + m.at->begin + owned_channel, chunk, channels);
-    } else if (at == (path.descending ? 0 : static_cast<int>(a.segments.tiles) - 1)) {
-      store_states(static_cast<float*>(p.last_state) + m.at->last + int64_t{owned_channel} * states, chunk, 1);
+      if (visit == tiles() - 1) store_states(a.states + m.at->begin + channel(owned), chunk, channels);
+    } else if (at == (m.at->descending ? 0 : static_cast<int>(a.segments.tiles) - 1)) {
+      store_states(static_cast<float*>(p.last_state) + m.at->last + channel(owned) * states, chunk, 1);
     } else if (p.saved) {
-      const int boundary = path.descending ? at - 1 : at;
-      float* to = static_cast<float*>(p.saved) + m.at->saved + owned_channel;
+      const int boundary = m.at->descending ? at - 1 : at;
+      float* to = static_cast<float*>(p.saved) + m.at->saved + channel(owned);
       store_states(to + int64_t{boundary} * (states * channels), chunk, channels);
     }
   }
@@ -216,15 +224,13 @@ class ForwardHalf {
     if (warp > 0 || first_channel + lane >= p.channels) return;
     float sum = total;
     for (int w = 1; w < L::warps; ++w) sum += m.y[w * kGroup + lane];
-    a.totals[m.at->begin / p.states + channel] = sum;
+    a.totals[m.at->begin / p.states + channel(lane)] = sum;
   }
 
-  int tiles;  // of the segment
-
  private:
-  MMVIM_DEVICE Slices find_slices(int64_t batch) const {
+  MMVIM_DEVICE Place find_place(const Path& path, int64_t batch, int64_t segment) const {
     const int64_t walk = batch * p.walks.count + path.walk, matrix = p.states * p.channels;
-    Slices at;
+    Place at;
     at.u = batch * p.u.batch + path.walk * p.u.walk;
     at.delta = batch * p.delta.batch + path.walk * p.delta.walk;
     at.b = batch * p.b.batch + path.walk * p.b.walk;
@@ -232,17 +238,21 @@ class ForwardHalf {
     at.z = batch * p.z.batch;
     at.sum = batch * p.walks.tokens * p.channels;
     at.y = (p.merge ? batch : walk) * p.walks.tokens * p.channels;
+    at.walk = path.walk, at.column = path.column, at.descending = path.descending;
+    const int64_t first = segment * a.segments.length;
+    at.first_tile = static_cast<int>(first);
+    at.tiles = static_cast<int>(smaller(a.segments.length, a.segments.tiles - first));
+    at.order = static_cast<int>(path.descending ? a.segments.count - 1 - segment : segment);
     at.saved = walk * (a.segments.tiles - 1) * matrix;
     at.last = walk * matrix;
-    at.begin = (walk * a.segments.count + order) * matrix;
+    at.begin = (walk * a.segments.count + at.order) * matrix;
     return at;
   }
 
-  MMVIM_DEVICE static const IO* typed(const Rows& rows) { return static_cast<const IO*>(rows.data); }
+  // Channel `i` of the group. Beyond the last one it is the last: lanes without a channel load its values.
+  MMVIM_DEVICE int64_t channel(int i) const { return smaller(first_channel + i, p.channels - 1); }
 
-  MMVIM_DEVICE float parameter(const Parameter& of) const {
-    return of.data ? static_cast<const float*>(of.data)[path.walk * of.walk + channel] : 0.0f;
-  }
+  MMVIM_DEVICE static const IO* typed(const Rows& rows) { return static_cast<const IO*>(rows.data); }
 
   // Whether every row of the visit's tile is there, and need not be asked one by one.
   MMVIM_DEVICE bool is_whole(int visit) const {
@@ -253,7 +263,7 @@ class ForwardHalf {
   MMVIM_DEVICE int first_state(int chunk) const { return chunk * L::chunk + lane % L::lanes * L::per_lane; }
 
   MMVIM_DEVICE void load_decays(int chunk) {
-    const float* from = static_cast<const float*>(p.a.data) + path.walk * p.a.walk + owned_channel * p.states;
+    const float* from = static_cast<const float*>(p.a.data) + m.at->walk * p.a.walk + channel(owned) * p.states;
 #pragma unroll
     for (int q = 0; q < L::per_lane; ++q) {
       const int n = first_state(chunk) + q;
@@ -261,21 +271,22 @@ class ForwardHalf {
     }
   }
 
-  MMVIM_DEVICE void load_states(const float* from, int chunk) {
+  MMVIM_DEVICE void load_states(int chunk) {
+    const float* from = a.states + m.at->begin + channel(owned);
 #pragma unroll
     for (int q = 0; q < L::per_lane; ++q) {
       const int n = first_state(chunk) + q;
-      h[q] = kOutputs && order > 0 && (N || n < p.states) ? from[n * p.channels] : 0.0f;
+      h[q] = kOutputs && m.at->order > 0 && (N || n < p.states) ? from[n * p.channels] : 0.0f;
     }
   }
 
-  MMVIM_DEVICE void begin_states(const float* from) {
+  MMVIM_DEVICE void begin_states() {
     if constexpr (N) {
       load_decays(0);
-      load_states(from, 0);
+      load_states(0);
     } else {
       for (int chunk = 0; chunk < m.chunks(p); ++chunk) {
-        load_states(from, chunk);
+        load_states(chunk);
         put_back_chunk(chunk);
       }
     }
@@ -322,7 +333,7 @@ class ForwardHalf {
   // weight = log2 e times the projection to delta; 0 beyond its rank.
   MMVIM_DEVICE void stage_weight() {
     const int rank = static_cast<int>(p.rank), padded = padded_rank(p.rank);
-    const float* from = static_cast<const float*>(p.dt_weight.data) + path.walk * p.dt_weight.walk + int64_t{channel} * rank;
+    const float* from = static_cast<const float*>(p.dt_weight.data) + m.at->walk * p.dt_weight.walk + channel(lane) * rank;
 #pragma unroll 4
     for (int r = warp; r < padded; r += L::warps) m.weight[r * kGroup + lane] = r < rank ? from[r] * kLog2e : 0.0f;
   }
@@ -346,8 +357,9 @@ class ForwardHalf {
   // v2 = log2 e times what softplus is taken of, for rows from `i` on.
   template <bool kWhole, int Count>
   MMVIM_DEVICE void load_delta(const ForwardRows& rows, int i, float (&v2)[Count]) {
+    const float bias2 = m.at->bias2[lane];
     if (!p.rank) {
-      const IO* delta = typed(p.delta) + m.at->delta + channel;
+      const IO* delta = typed(p.delta) + m.at->delta + channel(lane);
 #pragma unroll
       for (int j = 0; j < Count; ++j) {
         const int row = rows.param[i + j];
@@ -377,8 +389,9 @@ class ForwardHalf {
 
   template <bool kWhole>
   MMVIM_DEVICE void load_rows(const ForwardRows& rows) {
-    constexpr int kRows = kTile / L::warps, kBatch = 8;
-    const IO* u = typed(p.u) + m.at->u + channel;
+    constexpr int kRows = kTile / L::warps, kBatch = L::per_lane < 4 ? 8 : 4;
+    const IO* u = typed(p.u) + m.at->u + channel(lane);
+    const float skip = kOutputs ? m.at->skip[lane] : 0.0f;
 #pragma unroll 1
     for (int i = warp * kRows; i < (warp + 1) * kRows; i += kBatch) {
       float x[kBatch], dt2[kBatch];
@@ -394,13 +407,13 @@ class ForwardHalf {
 #pragma unroll
       for (int j = 0; j < kBatch; ++j) {
         if (!kWhole && rows.param[i + j] == kPadding) dt2[j] = 0.0f;  // what is no step changes no state
-        take_input(i + j, x[j], dt2[j]);
+        take_input(i + j, x[j], dt2[j], skip);
       }
     }
   }
 
   // Has u and delta of one step.
-  MMVIM_DEVICE void take_input(int i, float x, float dt2) {
+  MMVIM_DEVICE void take_input(int i, float x, float dt2, float skip) {
     const float dx = dt2 * (kLn2f * x);
     if (!kOutputs) total += dt2;
     if constexpr (kDirect) {
@@ -467,8 +480,8 @@ class ForwardHalf {
   // the compiler knows.
   template <bool kWhole>
   MMVIM_DEVICE void deliver_rows(const ForwardRows& rows, const Turn& turn, const float* other) {
-    constexpr int kBatch = L::warps == 1 ? 8 : 16 / L::warps;
-    float* sum = a.sum + m.at->sum + channel;
+    constexpr int kBatch = L::warps == 1 ? 8 : 4;
+    float* sum = a.sum + m.at->sum + channel(lane);
     const int count = turn.meet ? kTile / 2 : kTile;
 #pragma unroll 1
     for (int i = warp * kBatch; i < count; i += kBatch * L::warps) {
@@ -502,12 +515,12 @@ class ForwardHalf {
 #pragma unroll
     for (int j = 0; j < Count; ++j) y[j] *= scale;
     if (p.z.data) {
-      const IO* z = typed(p.z) + m.at->z + channel;
+      const IO* z = typed(p.z) + m.at->z + channel(lane);
 #pragma unroll
       for (int j = 0; j < Count; ++j)
         if (kWhole || token[j] >= 0) y[j] *= silu(to_float(*at_row(z, token[j], a.z_row)));
     }
-    const int64_t first = m.at->y + channel;
+    const int64_t first = m.at->y + channel(lane);
     const auto write = [&](auto* to) {
 #pragma unroll
       for (int j = 0; j < Count; ++j)
@@ -524,16 +537,15 @@ class ForwardHalf {
   const ForwardArguments& a;
   const ScanForward& p;
   const Memory& m;
-  const Path path;
   const int first_channel;
-  int first_tile, order, channel, owned_channel, owned;  // owned: the channel of the group whose states this lane holds
   int thread, lane, warp;
-  float skip, bias2, total = 0.0f;
+  int owned;  // the channel of the group whose states this lane holds
+  float total = 0.0f;
   float decay[L::per_lane], h[L::per_lane];
 };
 
 template <int N, class IO>
-__global__ void __launch_bounds__(2 * Layout<N>::warps* kWarp) scan_kernel(const ForwardArguments a) {
+__global__ void __launch_bounds__(2 * Layout<N>::warps* kWarp, kBlocksWanted<N>) scan_kernel(const ForwardArguments a) {
   MMVIM_SHARED(char, shared);
   constexpr int kThreads = Layout<N>::warps * kWarp;
   const int half = static_cast<int>(threadIdx.x) / kThreads;
@@ -550,15 +562,16 @@ __global__ void __launch_bounds__(2 * Layout<N>::warps* kWarp) scan_kernel(const
   index /= a.groups;
   const int64_t segment = index % a.segments.count, batch = index / a.segments.count;
   ForwardHalf<N, IO, true> me(a, memory, path, batch, group, segment);
-
+  __syncthreads();
+  me.begin();
   __syncthreads();
   for (int visit = 0;; ++visit) {
     if (visit > 0) {
-      const int met = both && a.p.merge ? 2 * (visit - 1) - (me.tiles - 1) : 0;  // how long ago the halves met
+      const int met = both && a.p.merge ? 2 * (visit - 1) - (me.tiles() - 1) : 0;  // how long ago the halves met
       const bool before = met > 0 || !a.first, after = met < 0 || !a.last;
       me.deliver(visit - 1, {a.p.merge && before, !a.p.merge || !after, both && a.p.merge && met == 0}, other);
     }
-    if (visit == me.tiles) break;
+    if (visit == me.tiles()) break;
     me.stage(visit);
     __syncthreads();
     me.find_rows(visit + 1);
@@ -573,7 +586,7 @@ __global__ void __launch_bounds__(2 * Layout<N>::warps* kWarp) scan_kernel(const
 }
 
 template <int N, class IO>
-__global__ void __launch_bounds__(Layout<N>::warps* kWarp) scan_aggregate_kernel(const ForwardArguments a) {
+__global__ void __launch_bounds__(Layout<N>::warps* kWarp, kBlocksWanted<N>) scan_aggregate_kernel(const ForwardArguments a) {
   MMVIM_SHARED(char, shared);
   using Memory = ForwardMemory<N, false>;
   Memory memory;
@@ -587,9 +600,10 @@ __global__ void __launch_bounds__(Layout<N>::warps* kWarp) scan_aggregate_kernel
   const int64_t batch = index / a.walks;
   const Path path{a.first_walk + local, (kind & 1) != 0, (kind & 2) != 0};
   ForwardHalf<N, IO, false> me(a, memory, path, batch, group, path.descending ? a.segments.count - 1 - order : order);
-
   __syncthreads();
-  for (int visit = 0; visit < me.tiles; ++visit) {
+  me.begin();
+  __syncthreads();
+  for (int visit = 0; visit < me.tiles(); ++visit) {
     me.stage(visit);
     __syncthreads();
     me.find_rows(visit + 1);
