@@ -2,11 +2,13 @@
 
 import pytest
 import torch
+from test_ops.cases import EMULATED
 
 from mmvim.ops.backends import has_kernels
 
 # Without the extension there is nothing to test here; tools/check_install.sh holds that it gets built.
 collect_ignore_glob = [] if has_kernels('cpu') else ['test_*.py']
+collect_ignore = [] if EMULATED else ['test_emulation.py']  # tools/emulate_cuda.sh
 
 
 @pytest.fixture(autouse=True)
