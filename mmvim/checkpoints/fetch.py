@@ -1,6 +1,5 @@
 """From what stands in a config to a file on this machine."""
 
-import sys
 from pathlib import Path
 from urllib.error import URLError
 from urllib.parse import unquote, urlparse
@@ -9,8 +8,10 @@ import torch
 
 from mmvim.zoo import OFFICIAL_WEIGHTS
 
+from .download import download
+
 WEIGHTS = Path('weights')
-_FROM_SCRATCH = 'or train from scratch with --cfg-options model.backbone.init_cfg=None'
+_FROM_SCRATCH = '(training starts without it by --cfg-options model.backbone.init_cfg=None)'
 
 
 def locate(source: str | Path) -> Path:
@@ -47,7 +48,7 @@ def locate(source: str | Path) -> Path:
         raise FileNotFoundError(f'no checkpoint at {path} (looked from {Path.cwd()})')
     raise FileNotFoundError(
         f'{path} is missing: download it from {OFFICIAL_WEIGHTS[path.name]} and put it into {WEIGHTS}/ under '
-        f'{Path.cwd()}, {_FROM_SCRATCH}'
+        f'{Path.cwd()} {_FROM_SCRATCH}'
     )
 
 
@@ -72,12 +73,10 @@ def _locate_address(address: str) -> Path:
 
 
 def _download(address: str, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    print(f'Downloading {address} to {path}', file=sys.stderr)
     try:
-        torch.hub.download_url_to_file(address, str(path), progress=sys.stderr.isatty())
+        download(address, path)
     except (URLError, OSError) as error:
         raise FileNotFoundError(
             f'{path.name} could not be downloaded from {address} ({error}): put the file into {WEIGHTS}/ under '
-            f'{Path.cwd()}, {_FROM_SCRATCH}'
+            f'{Path.cwd()} {_FROM_SCRATCH}'
         ) from error

@@ -195,8 +195,10 @@ def dump_predictions(cfg: Config, out: str) -> None:
         out: A ``.pkl`` file for detection, a folder for segmentation.
 
     Raises:
-        ValueError: If the one is given where the other is needed.
+        ValueError: If the one is given where the other is needed, or the model is a classifier.
     """
+    if cfg.get('default_scope') not in ('mmdet', 'mmseg'):
+        raise ValueError(f'--out {out}: predictions of classifiers are not kept; leave it out.')
     is_pickle = out.endswith(('.pkl', '.pickle'))
     if cfg.get('default_scope') == 'mmseg':
         if is_pickle:

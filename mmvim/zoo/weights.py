@@ -2,23 +2,18 @@
 
 import hashlib
 import json
-import os
-import sys
 from datetime import datetime
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlparse
-from urllib.request import Request, urlopen
 
-from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
-
+from mmvim.checkpoints.download import download
 from mmvim.checkpoints.write import write_atomically
 
 from .records import Model, OfficialFile
 
 #: Keeps the checksums of what was downloaded; lies beside the weights.
 CHECKSUMS = 'checksums.json'
-_TIMEOUT = 30  # seconds without a byte
 
 
 class Weights:
@@ -70,7 +65,7 @@ class Weights:
         if host in self._unreachable:
             raise FileNotFoundError(f'{path} is missing, and {host} {self._unreachable[host]}: {by_hand}')
         try:
-            checksum, size = fetch(file.address, path)
+            checksum, size = download(file.address, path)
         except HTTPError as error:
             raise FileNotFoundError(f'{file.address} answers {error.code} {error.reason}: {by_hand}') from error
         except (URLError, TimeoutError) as error:
@@ -106,48 +101,3 @@ def sha256(path: Path) -> str:
         while block := file.read(1 << 20):
             found.update(block)
     return found.hexdigest()
-
-
-def fetch(address: str, path: Path) -> tuple[str, int]:
-    """Download a file; ``path`` appears when all of it has arrived.
-
-    Args:
-        address: Of the file.
-        path: Where it is put; until then its bytes are in ``path`` + ``.part``, which is removed if anything fails.
-
-    Returns:
-        SHA-256 and size in bytes.
-
-    Raises:
-        HTTPError, URLError, TimeoutError: If there is no answer, another one, or the connection breaks.
-        OSError: If the file cannot be written.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f'{path.name}.part')
-    found, size = hashlib.sha256(), 0
-    columns = ('{task.description}', BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    print(f'downloading {address}', file=sys.stderr)
-    try:
-        with (
-            urlopen(Request(address, headers={'User-Agent': 'mmvim'}), timeout=_TIMEOUT) as answer,
-            part.open('wb') as file,
-            Progress(*columns, disable=not sys.stderr.isatty()) as progress,
-        ):
-            length = answer.headers.get('Content-Length')
-            total = None if length is None else int(length)
-            task = progress.add_task(path.name, total=total)
-            while block := answer.read(1 << 20):
-                file.write(block)
-                found.update(block)
-                size += len(block)
-                progress.update(task, completed=size)
-            file.flush()
-            os.fsync(file.fileno())
-        if total is not None and size != total:
-            raise URLError(f'the connection broke after {size} of {total} bytes')
-        os.replace(part, path)
-    except ConnectionError as error:
-        raise URLError(f'the connection broke after {size} bytes ({error})') from error
-    finally:
-        part.unlink(missing_ok=True)
-    return found.hexdigest(), size

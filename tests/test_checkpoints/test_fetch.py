@@ -36,7 +36,8 @@ class Answer(io.BytesIO):
         super().__init__(content)
         self.whole = whole
 
-    def info(self) -> Message:
+    @property
+    def headers(self) -> Message:
         message = Message()
         message['Content-Length'] = str(len(self.getvalue()))
         return message
@@ -53,13 +54,13 @@ def serve(monkeypatch: pytest.MonkeyPatch, answer: Answer | None) -> list[str]:
     """Stand in for the network, which is down without an answer. Returns the list of addresses asked for."""
     asked = []
 
-    def urlopen(request: Request) -> Answer:
+    def urlopen(request: Request, timeout: float) -> Answer:
         asked.append(request.full_url)
         if answer is None:
             raise URLError('no route to host')
         return answer
 
-    monkeypatch.setattr('torch.hub.urlopen', urlopen)
+    monkeypatch.setattr('mmvim.checkpoints.download.urlopen', urlopen)
     return asked
 
 
@@ -89,7 +90,7 @@ def test_download(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytes
     assert torch.equal(read(ADDRESS)['a'], torch.ones(1))
     assert asked == [ADDRESS]
     assert [path.name for path in (tmp_path / 'hub' / 'checkpoints').iterdir()] == [NAME]
-    assert f'Downloading {ADDRESS}' in capsys.readouterr().err
+    assert f'downloading {ADDRESS}' in capsys.readouterr().err
 
 
 def test_weights_folder_comes_before_the_network(monkeypatch: pytest.MonkeyPatch) -> None:

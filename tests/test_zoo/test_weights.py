@@ -11,9 +11,9 @@ from urllib.request import Request
 
 import pytest
 
+from mmvim.checkpoints.download import download
 from mmvim.zoo import MODELS, find
-from mmvim.zoo import weights as module
-from mmvim.zoo.weights import CHECKSUMS, Weights, fetch
+from mmvim.zoo.weights import CHECKSUMS, Weights
 
 VIM = find(MODELS, 'vim_t_imagenet')
 CONTENT = bytes(range(256)) * 10
@@ -41,7 +41,7 @@ def serve(monkeypatch: pytest.MonkeyPatch, *answers: Answer | Exception) -> list
             raise answer
         return answer
 
-    monkeypatch.setattr(module, 'urlopen', urlopen)
+    monkeypatch.setattr('mmvim.checkpoints.download.urlopen', urlopen)
     return asked
 
 
@@ -120,13 +120,13 @@ def test_connection_that_breaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     answer.read = lambda size: (_ for _ in ()).throw(ConnectionResetError('reset by peer'))
     serve(monkeypatch, answer)
     with pytest.raises(URLError, match='broke after 0 bytes .reset by peer'):
-        fetch(VIM.weights.address, tmp_path / 'a.pth')
+        download(VIM.weights.address, tmp_path / 'a.pth')
     assert not list(tmp_path.iterdir())
 
 
 def test_length_that_nobody_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     serve(monkeypatch, Answer(CONTENT, None))
-    assert fetch(VIM.weights.address, tmp_path / 'a.pth') == (DIGEST, len(CONTENT))
+    assert download(VIM.weights.address, tmp_path / 'a.pth') == (DIGEST, len(CONTENT))
 
 
 def test_a_host_out_of_reach_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
