@@ -13,10 +13,11 @@ extern template cudaError_t launch_scan_aggregate<__half>(const ForwardArguments
 namespace {
 
 constexpr int kCarryBatch = 8;  // segments whose values are loaded at once
+constexpr int kCarryWarps = 16;
 
 // states: from the ends of segments to their beginnings. A block has kGroup channels of one state; its warps take a run
 // of segments each, fold it, fold what is before it, and go through it once more.
-__global__ void __launch_bounds__(1024) scan_carry_kernel(const ForwardArguments a) {
+__global__ void __launch_bounds__(kCarryWarps* kWarp) scan_carry_kernel(const ForwardArguments a) {
   MMVIM_SHARED(float, shared);
   const ScanForward& p = a.p;
   const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
@@ -144,7 +145,7 @@ cudaError_t find_beginnings(ForwardArguments a, cudaStream_t stream) {
     });
     if (error != cudaSuccess) return error;
   }
-  const unsigned warps = static_cast<unsigned>(smaller(32, ceil_div(a.segments.count, kCarryBatch)));
+  const unsigned warps = static_cast<unsigned>(smaller(kCarryWarps, ceil_div(a.segments.count, kCarryBatch)));
   const unsigned blocks = static_cast<unsigned>(p.batch * p.walks.count * p.states * a.groups);
   return launch(scan_carry_kernel, blocks, warps * kWarp, 2 * warps * kWarp * sizeof(float), stream, a);
 }
