@@ -321,10 +321,21 @@ __device__ __forceinline__ void store_da(const BackwardWork& w, const Home<N>& h
   store_states<N>(da, 1, home.count, w.da + home.da);
 }
 
-// Blocks whose tiles fit a large card's multiprocessor (227 KiB): no more need to share its registers. Chunks of states
-// need registers more than company.
+// KiB of shared memory of a multiprocessor, of which each block also takes one for the system.
+#if !defined(__CUDA_ARCH__) || (__CUDA_ARCH__ >= 900 && __CUDA_ARCH__ < 1200)
+constexpr int kSharedKiB = 228;
+#elif __CUDA_ARCH__ == 750
+constexpr int kSharedKiB = 64;
+#elif __CUDA_ARCH__ == 800
+constexpr int kSharedKiB = 164;
+#else
+constexpr int kSharedKiB = 100;
+#endif
+
+// Blocks whose tiles fit a multiprocessor: no more need to share its registers. Chunks of states need registers more
+// than company.
 template <int N>
-constexpr int kBlocks = N ? 227 * 1024 / (sizeof(AdjointTile<N>) + 1024) : 3;
+constexpr int kBlocks = N == 0 && kSharedKiB == 228 ? 3 : kSharedKiB * 1024 / (sizeof(AdjointTile<N>) + 1024);
 
 template <class IO, int N>
 __global__ void __launch_bounds__(Layout<N>::warps* kWarp, kBlocks<N>) adjoint_kernel(const BackwardWork w) {

@@ -44,7 +44,7 @@ struct WeightTile {
 // out[batch][walk or 1][row][rank] = sum over channels, and walks where they share it, of ddelta * dt_weight. ddelta is
 // (batch, walk, row, channel). One block for kRowTile rows x kRankTile ranks of one (batch, walk or 1).
 template <class IO>
-__global__ void __launch_bounds__(kProductThreads)
+__global__ void __launch_bounds__(kProductThreads, 2)
     low_rank_kernel(const ScanBackward p, const float* ddelta, int64_t rows) {
   MMVIM_SHARED(LowRankTile, tile);
   const int64_t rank_tiles = ceil_div(p.rank, kRankTile), row_tiles = ceil_div(rows, kRowTile);
@@ -94,7 +94,7 @@ __global__ void __launch_bounds__(kProductThreads)
 // parts[piece][walk][channel][rank] = sum over a piece of all (batch, row) of ddelta * delta. One block for kRowTile
 // channels x kRankTile ranks of one (piece, walk).
 template <class IO>
-__global__ void __launch_bounds__(kProductThreads)
+__global__ void __launch_bounds__(kProductThreads, 2)
     dt_weight_kernel(const ScanBackward p, const float* ddelta, int64_t rows, int64_t rows_per_piece, float* parts) {
   MMVIM_SHARED(WeightTile, tile);
   const int64_t rank_tiles = ceil_div(p.rank, kRankTile), channel_tiles = ceil_div(p.channels, kRowTile);
