@@ -247,6 +247,16 @@ def test_autocast_stays_close(dtype):
         assert (a - b).norm() < 0.03 * a.norm()
 
 
+@pytest.mark.parametrize('out_type', ['featmap', 'cls_token'])
+def test_parameters_in_bfloat16(out_type):
+    vim = Vim(SMALL, out_type=out_type).eval()
+    x = torch.rand(1, 3, 64, 64)
+    exact = vim(x)[0]
+    rough = vim.bfloat16()(x.bfloat16())[0]
+    assert rough.dtype == torch.bfloat16
+    assert (rough - exact).norm() < 0.03 * exact.norm()
+
+
 def test_compile_without_a_graph_break():
     vim = Vim(SMALL, pretrain_img_size=64, out_indices=(1, 3)).eval()
     compiled = torch.compile(vim, fullgraph=True, backend='aot_eager', dynamic=True)

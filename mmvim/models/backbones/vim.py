@@ -210,9 +210,8 @@ class Vim(Backbone):
         return residual + self.drop_paths[block](branch)
 
     def _output(self, x: Tensor, grid: tuple[int, int], last: bool) -> Tensor:
-        """Tokens (B, L, C) behind a block in the form that ``out_type`` asks for."""
-        if last and self.norm_f is not None:
-            x = self.norm_f(x)
+        """Tokens (B, L, C) behind a block in the form that ``out_type`` asks for, in the dtype of the parameters."""
+        x = self.norm_f(x) if last and self.norm_f is not None else x.to(self.pos_embed.dtype)
         if self.out_type == 'raw':
             return x
         middle = grid[0] * grid[1] // 2
