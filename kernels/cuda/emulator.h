@@ -41,18 +41,6 @@ struct uint3 {
 struct dim3 : uint3 {
   dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : uint3{x, y, z} {}
 };
-struct alignas(8) int2 {
-  int x, y;
-};
-struct alignas(16) int4 {
-  int x, y, z, w;
-};
-struct alignas(8) uint2 {
-  unsigned x, y;
-};
-struct alignas(16) uint4 {
-  unsigned x, y, z, w;
-};
 struct alignas(8) float2 {
   float x, y;
 };
@@ -61,12 +49,9 @@ struct alignas(16) float4 {
 };
 inline float2 make_float2(float x, float y) { return {x, y}; }
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
-inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
-inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
 
 enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorInvalidConfiguration = 9 };
 using cudaStream_t = struct CUstream_st*;
-enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount = 16, cudaDevAttrMaxSharedMemoryPerBlockOptin = 97 };
 
 inline const char* cudaGetErrorString(cudaError_t error) {
   return error == cudaSuccess ? "no error" : error == cudaErrorInvalidValue ? "invalid argument" : "invalid configuration argument";
@@ -441,28 +426,12 @@ T shuffle(uint32_t mask, T value, int source, const char* file, int line) {
 inline int lane() {
   return static_cast<int>((threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z)) % kWarpSize);
 }
-inline int lane_above(int distance) { return lane() + distance < kWarpSize ? lane() + distance : lane(); }
-inline int lane_below(int distance) { return lane() >= distance ? lane() - distance : lane(); }
 
 }  // namespace mmvim::emulate
 
 // Macros, so that a message can name the line.
 #define __syncthreads() mmvim::emulate::Machine::get().barrier(__FILE__, __LINE__)
-#define __syncwarp() ((void)mmvim::emulate::shuffle(0xffffffffu, 0, mmvim::emulate::lane(), __FILE__, __LINE__))
-#define __shfl_sync(mask, value, source) mmvim::emulate::shuffle(mask, value, source, __FILE__, __LINE__)
 #define __shfl_xor_sync(mask, value, bits) \
   mmvim::emulate::shuffle(mask, value, mmvim::emulate::lane() ^ (bits), __FILE__, __LINE__)
-#define __shfl_down_sync(mask, value, distance) \
-  mmvim::emulate::shuffle(mask, value, mmvim::emulate::lane_above(distance), __FILE__, __LINE__)
-#define __shfl_up_sync(mask, value, distance) \
-  mmvim::emulate::shuffle(mask, value, mmvim::emulate::lane_below(distance), __FILE__, __LINE__)
 
-inline cudaError_t cudaGetDevice(int* device) {
-  *device = 0;
-  return cudaSuccess;
-}
-inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
-  *value = attribute == cudaDevAttrMultiProcessorCount ? mmvim::emulate::multiprocessors() : mmvim::emulate::shared_limit();
-  return cudaSuccess;
-}
 inline cudaError_t cudaGetLastError() { return cudaSuccess; }

@@ -1,4 +1,4 @@
-// What forward and backward share: routes, how a walk is cut into segments and tiles, and the staging of a tile's rows.
+// What the kernels share: routes, where states lie in lanes, and how a walk is cut into segments and tiles.
 //
 // A route is an order of positions 0 .. S-1 that one ascending walk, one descending walk or both follow: a block that
 // holds both halves loads the same rows for both and meets in the middle of its segment. Tiles are kTile positions.
@@ -105,32 +105,7 @@ MMVIM_DEVICE int token_at(const Walks& walks, const Path& path, int64_t position
   return static_cast<int>(p % height * static_cast<uint32_t>(walks.width) + p / height);
 }
 
-constexpr int kNoRow = -1;  // a step without a token: its token-ordered inputs are 0
-constexpr int kPadding = -2;  // a row beyond the walk's end: its delta is 0 as well, so that it changes no state
-
-// Where the rows of a tile are, in walking order.
-struct TileRows {
-  int64_t u[kTile], delta[kTile];  // offset of the row's first channel, kNoRow or kPadding
-  int param[kTile];                // row of delta, B and C, kNoRow or kPadding
-  int token[kTile];                // negative: nothing is written
-};
-
-// Fills in row `i`, which one thread does. `tile` counts positions, not steps.
-MMVIM_DEVICE void find_row(const ScanInputs& p, const Path& path, int64_t batch, int64_t tile, int i, TileRows& rows) {
-  const int64_t position = tile * kTile + (path.descending ? kTile - 1 - i : i);
-  if (position >= p.walks.steps) {
-    rows.u[i] = rows.delta[i] = kPadding;
-    rows.param[i] = rows.token[i] = kPadding;
-    return;
-  }
-  const int step = static_cast<int>(path.descending ? p.walks.steps - 1 - position : position);
-  const int token = token_at(p.walks, path, position);
-  const int u = p.u_step ? step : token, param = p.param_step ? step : token;
-  rows.token[i] = token;
-  rows.param[i] = param;
-  rows.u[i] = u < 0 ? kNoRow : batch * p.u.batch + path.walk * p.u.walk + u * p.u.row;
-  rows.delta[i] = param < 0 ? kNoRow : batch * p.delta.batch + path.walk * p.delta.walk + param * p.delta.row;
-}
+constexpr int kPadding = -2;  // instead of a token: a row beyond the walk's end, which must change no state
 
 // First element of the slice of a tensor that belongs to a batch element and walk.
 template <class IO>
@@ -138,93 +113,8 @@ MMVIM_HD const IO* slice(const Rows& rows, int64_t batch, int64_t walk) {
   return static_cast<const IO*>(rows.data) + batch * rows.batch + walk * rows.walk;
 }
 
-// Puts states [first, first + Count) of all rows of B or C into shared memory, to[row][stride]; 0 where there is none.
-// Called by `threads` threads, of which this is `thread`.
-template <int Count, class IO>
-MMVIM_DEVICE void stage_states(const Rows& source, int64_t batch, int64_t walk, const TileRows& rows, int first, int states,
-                           float* to, int stride, int thread, int threads) {
-  const IO* from = slice<IO>(source, batch, walk);
-  for (int at = thread; at < kTile * Count; at += threads) {
-    const int i = at / Count, n = at % Count;  // Count is a power of two
-    const int row = rows.param[i];
-    to[i * stride + n] = row >= 0 && first + n < states ? to_float(from[row * source.row + first + n]) : 0.0f;
-  }
-}
-
-// ---- delta ------------------------------------------------------------------------------------------------------------
-
 // Columns of a low-rank delta in shared memory: a multiple of 4, so that four are read at once; the rest are 0.
 MMVIM_HD int padded_rank(int64_t rank) { return static_cast<int>((rank + 3) / 4 * 4); }
-
-// to[row][padded_rank] = the rows of a low-rank delta.
-template <class IO>
-MMVIM_DEVICE void stage_low_rank(const ScanInputs& p, int64_t batch, int64_t walk, const TileRows& rows, float* to, int thread,
-                             int threads) {
-  constexpr int kColumns = 8;  // neighbouring threads on one row
-  const IO* from = slice<IO>(p.delta, batch, walk);
-  const int padded = padded_rank(p.rank), rank = static_cast<int>(p.rank);
-  for (int i = thread / kColumns; i < kTile; i += threads / kColumns) {
-    const int row = rows.param[i];
-    for (int r = thread % kColumns; r < padded; r += kColumns)
-      to[i * padded + r] = row >= 0 && r < rank ? to_float(from[row * p.delta.row + r]) : 0.0f;
-  }
-}
-
-// to[r][kGroup] = log2 e times the projection's weights of the channels from `first` on, padded with 0.
-MMVIM_DEVICE void stage_dt_weight(const ScanInputs& p, int64_t walk, int64_t first, float* to, int thread, int threads) {
-  const float* from = static_cast<const float*>(p.dt_weight.data) + walk * p.dt_weight.walk;
-  const int padded = padded_rank(p.rank), rank = static_cast<int>(p.rank);
-  for (int at = thread; at < padded * kGroup; at += threads) {
-    const int r = at / kGroup;
-    const int64_t channel = smaller(first + at % kGroup, p.channels - 1);
-    to[at] = r < rank ? from[channel * rank + r] * kLog2e : 0.0f;
-  }
-}
-
-// v2[j] = (dt_weight @ delta + bias) log2 e of rows i .. i + Count - 1 for one channel, `bias2` being in base 2 already.
-// `weight` points at the channel's column of stage_dt_weight's result.
-template <int Count>
-MMVIM_DEVICE void project(const float* low, const float* weight, int padded, int i, float bias2, float (&v2)[Count]) {
-#pragma unroll
-  for (int j = 0; j < Count; ++j) v2[j] = bias2;
-  for (int r = 0; r < padded; r += 4) {
-    const float w0 = weight[r * kGroup], w1 = weight[(r + 1) * kGroup];
-    const float w2 = weight[(r + 2) * kGroup], w3 = weight[(r + 3) * kGroup];
-#pragma unroll
-    for (int j = 0; j < Count; ++j) {
-      const float4 x = *reinterpret_cast<const float4*>(low + (i + j) * padded + r);
-      v2[j] += w0 * x.x + w1 * x.y + w2 * x.z + w3 * x.w;
-    }
-  }
-}
-
-// What becomes delta, in base 2, before softplus: of rows i .. i + Count - 1 and one channel. `delta` points at the
-// channel in row 0; with a rank, `low` and `weight` are what stage_low_rank and stage_dt_weight have left.
-template <int Count, class IO>
-MMVIM_DEVICE void load_raw_delta(const ScanInputs& p, const TileRows& rows, const IO* delta, const float* low,
-                             const float* weight, int i, float bias2, float (&v2)[Count]) {
-  if (p.rank) return project(low, weight, padded_rank(p.rank), i, bias2, v2);
-#pragma unroll
-  for (int j = 0; j < Count; ++j) {
-    const int64_t at = rows.delta[i + j];
-    v2[j] = (at >= 0 ? to_float(delta[at]) : 0.0f) * kLog2e + bias2;
-  }
-}
-
-// dt2 of a raw v2; 0 for padding.
-MMVIM_DEVICE float finish_delta(const ScanInputs& p, const TileRows& rows, int i, float v2) {
-  const float dt2 = p.delta_softplus ? softplus2(v2) : v2;
-  return rows.param[i] == kPadding ? 0.0f : dt2;
-}
-
-template <int Count, class IO>
-MMVIM_DEVICE void load_u(const TileRows& rows, const IO* u, int i, float (&x)[Count]) {
-#pragma unroll
-  for (int j = 0; j < Count; ++j) {
-    const int64_t at = rows.u[i + j];
-    x[j] = at >= 0 ? to_float(u[at]) : 0.0f;
-  }
-}
 
 // ---- sums over lanes --------------------------------------------------------------------------------------------------
 
