@@ -3,7 +3,7 @@
 import pytest
 import torch
 from test_kernels.test_conv_kernels import conv_case
-from test_ops.cases import results, scan_case
+from test_ops.cases import assert_same, results, scan_case
 
 from mmvim.ops import scan, walk_conv, walks
 
@@ -36,6 +36,17 @@ def assert_bits_in_any_order(function, case, monkeypatch):
 def test_scan(case, multiprocessors, monkeypatch):
     monkeypatch.setenv(MULTIPROCESSORS, multiprocessors)
     assert_bits_in_any_order(scan, SCANS[case], monkeypatch)
+
+
+@pytest.mark.parametrize('d_state', [1, 16])
+def test_segments_agree_with_one_pass(d_state, monkeypatch):
+    case = scan_case(walks.cross(20, 30), batch=1, channels=9, d_state=d_state, z=True)
+    outcomes = []
+    for multiprocessors in ('1', '132'):
+        monkeypatch.setenv(MULTIPROCESSORS, multiprocessors)
+        outcomes.append(results(scan, case, backend='cpu'))
+    assert_same(*outcomes, 1e-5, gradients=3)
+    assert not torch.equal(*(outcome['y'] for outcome in outcomes))  # else there were no segments
 
 
 @pytest.mark.parametrize('case', CONVS)
