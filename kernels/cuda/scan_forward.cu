@@ -86,6 +86,7 @@ __global__ void __launch_bounds__(256) scan_finish_kernel(const ForwardArguments
 
 struct Plan {
   std::vector<Route> routes;
+  int staged_rank;
   Segments segments;
   int64_t groups;
   bool own_sum;  // y itself cannot hold the sum over walks
@@ -94,7 +95,14 @@ struct Plan {
 
 Plan make_plan(const ScanForward& p, const Device& device) {
   Plan plan;
-  plan.routes = find_routes(p.walks, is_special(p.states));
+  // What shared memory holds: two halves, or one, or one without the projection to delta.
+  ForwardArguments a{};
+  a.p = p, a.staged_rank = padded_rank(p.rank);
+  const unsigned half =
+      with_states(p.states, [&](auto n) { return ForwardMemory<decltype(n)::value, true>::bytes(a); });
+  const unsigned limit = static_cast<unsigned>(device.shared_memory_per_block);
+  plan.routes = find_routes(p.walks, is_special(p.states) && 2 * half <= limit);
+  plan.staged_rank = half <= limit ? a.staged_rank : 0;
   plan.groups = ceil_div(p.channels, kGroup);
   const bool both = plan.routes[0].halves() == 2;
   const int64_t warps = with_states(p.states, [](auto n) { return Layout<decltype(n)::value>::warps; });
@@ -160,7 +168,7 @@ size_t scan_workspace(const ScanForward& p, const Device& device) {
 cudaError_t scan(const ScanForward& p, const Device& device, void* workspace, cudaStream_t stream) {
   const Plan plan = make_plan(p, device);
   ForwardArguments a{};
-  a.p = p, a.segments = plan.segments, a.groups = plan.groups;
+  a.p = p, a.segments = plan.segments, a.groups = plan.groups, a.staged_rank = plan.staged_rank;
   if (!find_row_bytes(a)) return cudaErrorInvalidValue;
   float* free = static_cast<float*>(workspace);
   a.sum = plan.own_sum ? free : static_cast<float*>(p.y);

@@ -23,6 +23,7 @@ struct ForwardArguments {
   int64_t groups;  // of kGroup channels
   // Bytes from one row to the next; those of sums are float32, those of y of its own type.
   uint32_t u_row, delta_row, b_row, c_row, z_row, sum_row, y_row;
+  int staged_rank;  // columns of a low-rank delta in shared memory; 0 where it has none or too many
   float* sum;     // (batch, tokens, channels): where walks add up; may be y itself
   float* states;  // (batch, walks, segments, states, channels), segments in walking order: of their ends, or beginnings
   float* totals;  // (batch, walks, segments, channels): sum of delta log2 e
@@ -57,7 +58,6 @@ struct __align__(16) Place {
   int64_t saved, last, begin;  // state 0 of the first boundary, of the walk's end, of the segment's beginning
   int walk, column, descending;
   int first_tile, tiles, order;  // of the segment, which is the order-th on the walk
-  float skip[kGroup], bias2[kGroup];
 };
 
 // What a half of a block has in shared memory.
@@ -69,6 +69,7 @@ struct ForwardMemory {
   static constexpr int y_stride = kGroup + (direct ? 0 : L::channels_per_warp);
 
   Place* at;
+  float *skip, *bias2;  // [channel]; the bias in base 2
   ForwardRows* rows;  // of this tile and of the next, by turns
   float* bc;          // [B, C][row][chunk]
   float* y;           // [row][y_stride]; without outputs a row for each warp
@@ -80,8 +81,7 @@ struct ForwardMemory {
   MMVIM_HD int chunks(const ScanInputs& p) { return N ? 1 : static_cast<int>(ceil_div(p.states, L::chunk)); }
 
   // Lays it out from `base` on; returns its size.
-  MMVIM_HD unsigned lay(char* base, const ScanInputs& p, ForwardMemory& m) {
-    const int padded = padded_rank(p.rank);
+  MMVIM_HD unsigned lay(char* base, const ForwardArguments& a, ForwardMemory& m) {
     unsigned used = 0;
     const auto take = [&](unsigned bytes) {
       used += bytes;
@@ -89,20 +89,22 @@ struct ForwardMemory {
     };
     constexpr int kFloat = sizeof(float);
     m.at = reinterpret_cast<Place*>(take(sizeof(Place)));
+    m.skip = reinterpret_cast<float*>(take(kGroup * kFloat));
+    m.bias2 = reinterpret_cast<float*>(take(kGroup * kFloat));
     m.rows = reinterpret_cast<ForwardRows*>(take(2 * sizeof(ForwardRows)));
     m.bc = reinterpret_cast<float*>(take((kOutputs ? 2 : 1) * kTile * L::chunk * kFloat));
     m.y = reinterpret_cast<float*>(take((kOutputs ? kTile * y_stride : L::warps * kGroup) * kFloat));
     m.input = reinterpret_cast<float2*>(take(direct ? 0 : 2 * kTile * kGroup * kFloat));
-    m.weight = reinterpret_cast<float*>(take(padded * kGroup * kFloat));
-    m.low = reinterpret_cast<float4*>(take(padded * kTile * kFloat));
-    m.h = reinterpret_cast<float*>(take(N ? 0 : chunks(p) * L::chunk * kGroup * kFloat));
+    m.weight = reinterpret_cast<float*>(take(a.staged_rank * kGroup * kFloat));
+    m.low = reinterpret_cast<float4*>(take(a.staged_rank * kTile * kFloat));
+    m.h = reinterpret_cast<float*>(take(N ? 0 : chunks(a.p) * L::chunk * kGroup * kFloat));
     return used;
   }
 
-  MMVIM_HD unsigned bytes(const ScanInputs& p) {
+  MMVIM_HD unsigned bytes(const ForwardArguments& a) {
     char nowhere;
     ForwardMemory unused;
-    return lay(&nowhere, p, unused);
+    return lay(&nowhere, a, unused);
   }
 };
 
@@ -124,12 +126,12 @@ class ForwardHalf {
     if (warp > 0) return;
     if (lane == 0) *m.at = find_place(path, batch, segment);
     const int64_t c = channel(lane);
-    m.at->skip[lane] = kOutputs && p.skip.data ? static_cast<const float*>(p.skip.data)[path.walk * p.skip.walk + c] : 0.0f;
-    m.at->bias2[lane] = p.bias.data ? static_cast<const float*>(p.bias.data)[path.walk * p.bias.walk + c] * kLog2e : 0.0f;
+    m.skip[lane] = parameter(p.skip, path.walk, c);
+    m.bias2[lane] = parameter(p.bias, path.walk, c) * kLog2e;
   }
 
   MMVIM_DEVICE void begin() {
-    if (p.rank) stage_weight();
+    if (a.staged_rank) stage_weight();
     find_rows(0);
     begin_states();
   }
@@ -148,7 +150,10 @@ class ForwardHalf {
     const int steps = static_cast<int>(p.walks.steps);
     const int position = tile(visit) * kTile + (path.descending ? kTile - 1 - thread : thread);
     int step = kPadding, token = kPadding;
-    if (position < steps) step = path.descending ? steps - 1 - position : position, token = token_at(p.walks, path, position);
+    if (position < steps) {
+      step = path.descending ? steps - 1 - position : position;
+      token = token_at(p.walks, path, position);
+    }
     rows.u[thread] = p.u_step ? step : token;
     rows.param[thread] = p.param_step ? step : token;
     rows.token[thread] = token;
@@ -157,7 +162,7 @@ class ForwardHalf {
   // What all channels of the tile share. For any number of states, `recur` stages B and C itself.
   MMVIM_DEVICE void stage(int visit) {
     const ForwardRows& rows = m.rows[visit & 1];
-    if (p.rank) stage_low_rank(rows);
+    if (a.staged_rank) stage_low_rank(rows);
     if (N) stage_chunk(rows, 0);
   }
 
@@ -187,8 +192,8 @@ class ForwardHalf {
     }
   }
 
-  // What others have added to the sum (`read`), whether anybody will after this (`final`), and whether both halves of the
-  // block go through the same tile now: each then hands on its first rows, which are the other's last.
+  // Whether others have added to the sum before (`read`), nobody will after this (`final`), and both halves of the
+  // block go through the same tile now (`meet`): each then hands on its first rows, which are the other's last.
   struct Turn {
     bool read, final, meet;
   };
@@ -247,6 +252,10 @@ class ForwardHalf {
     at.last = walk * matrix;
     at.begin = (walk * a.segments.count + at.order) * matrix;
     return at;
+  }
+
+  MMVIM_DEVICE static float parameter(const Parameter& of, int walk, int64_t channel) {
+    return of.data ? static_cast<const float*>(of.data)[walk * of.walk + channel] : 0.0f;
   }
 
   // Channel `i` of the group. Beyond the last one it is the last: lanes without a channel load its values.
@@ -330,10 +339,15 @@ class ForwardHalf {
     if (kOutputs) stage_states(typed(p.c) + m.at->c, a.c_row, rows, chunk, m.bc + kTile * L::chunk);
   }
 
+  // This lane's row of the projection to delta.
+  MMVIM_DEVICE const float* weight_row() const {
+    return static_cast<const float*>(p.dt_weight.data) + m.at->walk * p.dt_weight.walk + channel(lane) * p.rank;
+  }
+
   // weight = log2 e times the projection to delta; 0 beyond its rank.
   MMVIM_DEVICE void stage_weight() {
-    const int rank = static_cast<int>(p.rank), padded = padded_rank(p.rank);
-    const float* from = static_cast<const float*>(p.dt_weight.data) + m.at->walk * p.dt_weight.walk + channel(lane) * rank;
+    const int rank = static_cast<int>(p.rank), padded = a.staged_rank;
+    const float* from = weight_row();
 #pragma unroll 4
     for (int r = warp; r < padded; r += L::warps) m.weight[r * kGroup + lane] = r < rank ? from[r] * kLog2e : 0.0f;
   }
@@ -341,7 +355,7 @@ class ForwardHalf {
   // low = the rows of a low-rank delta.
   MMVIM_DEVICE void stage_low_rank(const ForwardRows& rows) {
     constexpr int kColumns = 8, kRows = kThreads / kColumns;  // neighbouring threads on one row; rows at once
-    const int rank = static_cast<int>(p.rank), padded = padded_rank(p.rank), first = thread / kColumns;
+    const int rank = static_cast<int>(p.rank), padded = a.staged_rank, first = thread / kColumns;
     const IO* from = typed(p.delta) + m.at->delta;
 #pragma unroll 1
     for (int r = thread % kColumns; r < padded; r += kColumns) {
@@ -357,7 +371,7 @@ class ForwardHalf {
   // v2 = log2 e times what softplus is taken of, for rows from `i` on.
   template <bool kWhole, int Count>
   MMVIM_DEVICE void load_delta(const ForwardRows& rows, int i, float (&v2)[Count]) {
-    const float bias2 = m.at->bias2[lane];
+    const float bias2 = m.bias2[lane];
     if (!p.rank) {
       const IO* delta = typed(p.delta) + m.at->delta + channel(lane);
 #pragma unroll
@@ -370,9 +384,10 @@ class ForwardHalf {
     }
 #pragma unroll
     for (int j = 0; j < Count; ++j) v2[j] = bias2;
+    if (!a.staged_rank) return project_unstaged(rows, i, v2);
     const float* weight = m.weight + lane;
     const float4* low = m.low + i;
-    const float4* const end = low + padded_rank(p.rank) / 4 * kTile;
+    const float4* const end = low + a.staged_rank / 4 * kTile;
 #pragma unroll 1
     for (; low != end; low += kTile, weight += 4 * kGroup) {
       const float w0 = weight[0], w1 = weight[kGroup], w2 = weight[2 * kGroup], w3 = weight[3 * kGroup];
@@ -387,11 +402,27 @@ class ForwardHalf {
     }
   }
 
+  // The projection with a rank that shared memory does not hold: slow, and for no model that is known.
+  template <int Count>
+  MMVIM_DEVICE void project_unstaged(const ForwardRows& rows, int i, float (&v2)[Count]) {
+    const float* weight = weight_row();
+    const IO* low = typed(p.delta) + m.at->delta;
+#pragma unroll 1
+    for (int r = 0; r < static_cast<int>(p.rank); ++r) {
+      const float w = weight[r] * kLog2e;
+#pragma unroll 1
+      for (int j = 0; j < Count; ++j) {
+        const int row = rows.param[i + j];
+        if (row >= 0) v2[j] = v2[j] + w * to_float(*at_row(low + r, row, a.delta_row));
+      }
+    }
+  }
+
   template <bool kWhole>
   MMVIM_DEVICE void load_rows(const ForwardRows& rows) {
     constexpr int kRows = kTile / L::warps, kBatch = L::per_lane < 4 ? 8 : 4;
     const IO* u = typed(p.u) + m.at->u + channel(lane);
-    const float skip = kOutputs ? m.at->skip[lane] : 0.0f;
+    const float skip = kOutputs ? m.skip[lane] : 0.0f;
 #pragma unroll 1
     for (int i = warp * kRows; i < (warp + 1) * kRows; i += kBatch) {
       float x[kBatch], dt2[kBatch];
@@ -476,8 +507,8 @@ class ForwardHalf {
     }
   }
 
-  // Warps take kBatch rows at a time. All loads come before the first store, which could be to what is loaded, as far as
-  // the compiler knows.
+  // Warps take kBatch rows at a time. All loads come before the first store, which could be to what is loaded for all
+  // that the compiler knows.
   template <bool kWhole>
   MMVIM_DEVICE void deliver_rows(const ForwardRows& rows, const Turn& turn, const float* other) {
     constexpr int kBatch = L::warps == 1 ? 8 : 4;
@@ -550,9 +581,9 @@ __global__ void __launch_bounds__(2 * Layout<N>::warps* kWarp, kBlocksWanted<N>)
   constexpr int kThreads = Layout<N>::warps * kWarp;
   const int half = static_cast<int>(threadIdx.x) / kThreads;
   using Memory = ForwardMemory<N, true>;
-  const int size = static_cast<int>(Memory::bytes(a.p));
+  const int size = static_cast<int>(Memory::bytes(a));
   Memory memory;
-  Memory::lay(shared + half * size, a.p, memory);
+  Memory::lay(shared + half * size, a, memory);
   const float* const other = memory.y + (half ? -size : size) / static_cast<int>(sizeof(float));
   const bool both = a.route.halves() == 2;
   const bool descending = half == 1 || a.route.ascending < 0;
@@ -586,11 +617,12 @@ __global__ void __launch_bounds__(2 * Layout<N>::warps* kWarp, kBlocksWanted<N>)
 }
 
 template <int N, class IO>
-__global__ void __launch_bounds__(Layout<N>::warps* kWarp, kBlocksWanted<N>) scan_aggregate_kernel(const ForwardArguments a) {
+__global__ void __launch_bounds__(Layout<N>::warps* kWarp, kBlocksWanted<N>)
+    scan_aggregate_kernel(const ForwardArguments a) {
   MMVIM_SHARED(char, shared);
   using Memory = ForwardMemory<N, false>;
   Memory memory;
-  Memory::lay(shared, a.p, memory);
+  Memory::lay(shared, a, memory);
   int64_t index = blockIdx.x;
   const int64_t group = index % a.groups;
   index /= a.groups;
@@ -625,8 +657,8 @@ cudaError_t launch_scan(const ForwardArguments& a, cudaStream_t stream) {
     constexpr int N = decltype(n)::value;
     const unsigned blocks = static_cast<unsigned>(a.p.batch * a.segments.count * a.groups);
     const unsigned halves = static_cast<unsigned>(a.route.halves());
-    return launch(scan_kernel<N, IO>, blocks, halves * Layout<N>::warps * kWarp, halves * ForwardMemory<N, true>::bytes(a.p),
-                  stream, a);
+    const unsigned threads = halves * Layout<N>::warps * kWarp;
+    return launch(scan_kernel<N, IO>, blocks, threads, halves * ForwardMemory<N, true>::bytes(a), stream, a);
   });
 }
 
@@ -635,7 +667,8 @@ cudaError_t launch_scan_aggregate(const ForwardArguments& a, cudaStream_t stream
   return with_states(a.p.states, [&](auto n) {
     constexpr int N = decltype(n)::value;
     const unsigned blocks = static_cast<unsigned>(a.p.batch * a.walks * (a.segments.count - 1) * a.groups);
-    return launch(scan_aggregate_kernel<N, IO>, blocks, Layout<N>::warps * kWarp, ForwardMemory<N, false>::bytes(a.p), stream, a);
+    const unsigned threads = Layout<N>::warps * kWarp;
+    return launch(scan_aggregate_kernel<N, IO>, blocks, threads, ForwardMemory<N, false>::bytes(a), stream, a);
   });
 }
 
