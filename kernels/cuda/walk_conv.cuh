@@ -284,20 +284,19 @@ __global__ void __launch_bounds__(ConvShape<Taps>::threads)
     }
     for (int base = work.begin - halo, turn = 0; base < work.end;
          base += kUnroll, turn = turn + 1 == taps ? 0 : turn + 1) {
-      float next[kUnroll][V], dy[2][kUnroll][V];
+      float next[kUnroll][V];
 #pragma unroll
-      for (int n = 0; n < kUnroll; ++n) {
-        work.template load_x<IO>(base + n + halo, next[n]);
-        load_grad(0, base + n + halo, dy[0][n]);
-        load_grad(1, base + n, dy[1][n]);
-      }
+      for (int n = 0; n < kUnroll; ++n) work.template load_x<IO>(base + n + halo, next[n]);
 #pragma unroll
       for (int n = 0; n < kUnroll; ++n) {
         const int position = base + n;
         const int phase = Taps ? n : turn, newest = work.slot(phase, taps - 1);
         for (int i = 0; i < V; ++i) x(newest, i) = next[n][i];
-        if (present(0)) find_slope(0, phase, position + halo, dy[0][n], newest);
-        if (present(1)) find_slope(1, phase, position, dy[1][n], work.slot(phase, 0));
+        float dy[2][V];
+        load_grad(0, position + halo, dy[0]);
+        load_grad(1, position, dy[1]);
+        if (present(0)) find_slope(0, phase, position + halo, dy[0], newest);
+        if (present(1)) find_slope(1, phase, position, dy[1], work.slot(phase, 0));
         if (position < work.begin || position >= work.end) continue;
         const int token = work.token(position);
         if (token < 0) continue;

@@ -38,7 +38,7 @@ def test_scan(case, multiprocessors, monkeypatch):
     assert_bits_in_any_order(scan, SCANS[case], monkeypatch)
 
 
-@pytest.mark.parametrize('d_state', [1, 16])
+@pytest.mark.parametrize('d_state', [3, 16])
 def test_segments_agree_with_one_pass(d_state, monkeypatch):
     case = scan_case(walks.cross(20, 30), batch=1, channels=9, d_state=d_state, z=True)
     outcomes = []
