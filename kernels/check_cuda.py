@@ -1,6 +1,6 @@
 """Hold the CUDA kernels to their budget of registers: every source compiled without a warning, no spills, one library.
 
-    python kernels/check_cuda.py [--rewrite] [ARCHITECTURE ...]     such as 9.0; all by default
+    python kernels/check_cuda.py [--rewrite] [ARCHITECTURE ...]     such as 90; all by default
 
 The library is linked against the installed torch, a CPU build too, and thrown away. No GPU is needed.
 """
@@ -120,14 +120,14 @@ def complaints(table: Table, budget: dict[str, dict[int, int]]) -> list[str]:
 def main() -> int:
     """Compile, link, compare; 1 where something does not hold."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('architectures', nargs='*', metavar='ARCHITECTURE', help='such as 9.0')
+    parser.add_argument('architectures', nargs='*', metavar='ARCHITECTURE', type=int, help='such as 90 for 9.0')
     parser.add_argument('--rewrite', action='store_true', help=f'write {BUDGET.name} instead of comparing with it')
     arguments = parser.parse_args()
     if arguments.rewrite and arguments.architectures:
         parser.error('--rewrite compiles for all architectures')
     try:
         toolkit = find_toolkit()
-        chosen = choose_architectures(';'.join(arguments.architectures), toolkit)
+        chosen = choose_architectures(';'.join(f'{n // 10}.{n % 10}' for n in arguments.architectures), toolkit)
         if missing := [n for n in ARCHITECTURES if arguments.rewrite and str(n) not in chosen.machine]:
             raise BuildError(f'nvcc {toolkit.version} does not know {missing}')
         with tempfile.TemporaryDirectory() as scratch:

@@ -3,7 +3,7 @@
 # warning, keep to their budget of registers (kernels/cuda/registers.txt) and spill none, the extension links, and the
 # tests of the operators pass on the emulated kernels. Needs nvcc; any torch will do.
 #
-# usage: tools/check_cuda.sh [ARCHITECTURE...]     such as 9.0; all by default
+# usage: tools/check_cuda.sh [ARCHITECTURE...]     such as 90; all by default
 #        tools/check_cuda.sh --rewrite             writes the budget anew
 set -euo pipefail
 cd "$(dirname "$0")/.."
