@@ -75,15 +75,16 @@ inline Tensor allocate(const Tensor& like, const Sizes& sizes, ScalarType type, 
   try {
     return torch::stable::new_empty(like, sizes, type);
   } catch (const std::exception&) {
-    // The stable interface says that it failed, not why. After an error of an earlier kernel everything fails.
-    const cudaError_t error = cudaPeekAtLastError();
-    if (error != cudaErrorMemoryAllocation) check(error, operation, like.get_device_index());
+    // The stable interface says that it failed, not why. After an error of an earlier kernel every call fails.
+    size_t free = 0, total = 0;
+    check(cudaMemGetInfo(&free, &total), operation, like.get_device_index());
     double bytes = static_cast<double>(bytes_of(type));
     for (int64_t size : sizes) bytes *= static_cast<double>(size);
+    const auto mib = [](double value) { return static_cast<int64_t>(value / (1 << 20)) + 1; };
     std::ostringstream text;
-    text.precision(4);
-    text << "CUDA out of memory: mmvim's " << operation << " could not get " << bytes / (1 << 20) << " MiB on "
-         << Card(like.get_device_index()).name << "; use a smaller batch or smaller images";
+    text << "CUDA out of memory: mmvim's " << operation << " could not get " << mib(bytes) << " MiB on "
+         << Card(like.get_device_index()).name << ", where " << mib(static_cast<double>(free)) << " of "
+         << mib(static_cast<double>(total)) << " MiB are free; use a smaller batch or smaller images";
     throw std::runtime_error(text.str());
   }
 }
