@@ -125,7 +125,7 @@ class ForwardHalf {
     owned = warp * L::channels_per_warp + lane / L::lanes;
     if (warp > 0) return;
     if (lane == 0) *m.at = find_place(path, batch, segment);
-    const int64_t c = channel(lane);
+    const int c = channel(lane);
     m.skip[lane] = parameter(p.skip, path.walk, c);
     m.bias2[lane] = parameter(p.bias, path.walk, c) * kLog2e;
   }
@@ -214,7 +214,7 @@ class ForwardHalf {
     if (!kOutputs) {
       if (visit == tiles() - 1) store_states(a.states + m.at->begin + channel(owned), chunk, channels);
     } else if (at == (m.at->descending ? 0 : static_cast<int>(a.segments.tiles) - 1)) {
-      store_states(static_cast<float*>(p.last_state) + m.at->last + channel(owned) * states, chunk, 1);
+      store_states(static_cast<float*>(p.last_state) + m.at->last + int64_t{channel(owned)} * states, chunk, 1);
     } else if (p.saved) {
       const int boundary = m.at->descending ? at - 1 : at;
       float* to = static_cast<float*>(p.saved) + m.at->saved + channel(owned);
@@ -254,12 +254,15 @@ class ForwardHalf {
     return at;
   }
 
-  MMVIM_DEVICE static float parameter(const Parameter& of, int walk, int64_t channel) {
+  MMVIM_DEVICE static float parameter(const Parameter& of, int walk, int channel) {
     return of.data ? static_cast<const float*>(of.data)[walk * of.walk + channel] : 0.0f;
   }
 
   // Channel `i` of the group. Beyond the last one it is the last: lanes without a channel load its values.
-  MMVIM_DEVICE int64_t channel(int i) const { return smaller(first_channel + i, p.channels - 1); }
+  MMVIM_DEVICE int channel(int i) const {
+    const int last = static_cast<int>(p.channels) - 1;
+    return first_channel + i < last ? first_channel + i : last;
+  }
 
   MMVIM_DEVICE static const IO* typed(const Rows& rows) { return static_cast<const IO*>(rows.data); }
 
@@ -410,7 +413,7 @@ class ForwardHalf {
 #pragma unroll 1
     for (int r = 0; r < static_cast<int>(p.rank); ++r) {
       const float w = weight[r] * kLog2e;
-#pragma unroll 1
+#pragma unroll
       for (int j = 0; j < Count; ++j) {
         const int row = rows.param[i + j];
         if (row >= 0) v2[j] = v2[j] + w * to_float(*at_row(low + r, row, a.delta_row));
