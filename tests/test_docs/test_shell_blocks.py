@@ -1,8 +1,8 @@
 """Every ```shell block of the documents is run, page by page, or says in a comment why it is not.
 
-``python tools/train.py`` and ``tools/test.py`` run for two iterations on small images (rehearsal.py); all other
-commands run as they stand. The working folder has the checkout's configs and tools, and official files of random
-weights.
+``python tools/train.py`` and ``tools/test.py`` run for two iterations on small images (rehearsal.py), miniature data
+sets have a few images; all other commands run as they stand. The working folder has the checkout's configs and tools,
+and official files of random weights.
 """
 
 import os
@@ -54,8 +54,11 @@ def place(tmp_path: Path) -> Path:
     rehearsal = Path(__file__).with_name('rehearsal.py')
     python.write_text(
         '#!/bin/sh\n'
-        f'case "$1" in tools/train.py|tools/test.py) exec {sys.executable} {rehearsal} "$@";; esac\n'
-        f'exec {sys.executable} "$@"\n'
+        'case "$1" in\n'
+        f'tools/train.py|tools/test.py) exec {sys.executable} {rehearsal} "$@";;\n'
+        f'tools/make_miniature.py) exec {sys.executable} "$@" --train 8 --val 4;;\n'
+        f'*) exec {sys.executable} "$@";;\n'
+        'esac\n'
     )
     python.chmod(0o755)
     return tmp_path
