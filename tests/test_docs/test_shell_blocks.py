@@ -12,10 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 from official import save_classifier
-from official_vmamba import CLASSIFIERS as VMAMBA_FILES
-from official_vmamba import classifier_shapes
 
 REPOSITORY = Path(__file__).parents[2]
 PAGES = [REPOSITORY / 'README.md', *sorted(REPOSITORY.glob('docs/*.md'))]
@@ -69,9 +66,6 @@ def provide_weights(folder: Path, script: str) -> None:
     folder.mkdir()
     if 'vim_s' in script:
         save_classifier(folder, 'small')
-    if 'vmamba_t' in script:
-        state = {key: torch.rand(shape) for key, shape in classifier_shapes('tiny_s1l8').items()}
-        torch.save({'model': state}, folder / VMAMBA_FILES['tiny_s1l8'])
 
 
 @pytest.mark.parametrize('page', [page for page in PAGES if runnable(page)], ids=lambda path: path.name)

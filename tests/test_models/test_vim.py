@@ -258,9 +258,10 @@ def test_parameters_in_bfloat16(out_type):
 
 
 def test_compile_without_a_graph_break():
-    vim = Vim(SMALL, pretrain_img_size=64, out_indices=(1, 3)).eval()
-    compiled = torch.compile(vim, fullgraph=True, backend='aot_eager', dynamic=True)
-    for size in ((64, 64), (96, 64), (80, 112)):
+    # With symbolic sizes, compilation takes long for each further block.
+    vim = Vim({**SMALL, 'depth': 2}, pretrain_img_size=64, out_indices=(0, 1)).eval()
+    compiled = torch.compile(vim, fullgraph=True, backend='eager', dynamic=True)
+    for size in ((64, 64), (80, 112)):
         x = torch.rand(1, 3, *size)
         torch.testing.assert_close(compiled(x), vim(x))
 
