@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import io
 import sys
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
@@ -14,12 +13,12 @@ import cv2
 import numpy as np
 import torch
 from mmengine.infer import BaseInferencer
-from mmengine.logging import MMLogger
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mmvim.engine.cpu import keep_freed_memory
 from mmvim.engine.oom import is_out_of_memory
+from mmvim.engine.quiet import quiet
 
 from .choose import choose
 from .images import count_pixels, read_image
@@ -51,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     out = Path(args.out)
     check_out(out, inputs.files)
     check_device(args.device)
-    with _quiet(), redirect_stdout(io.StringIO()), console.status('loading the model'):
+    with quiet(), redirect_stdout(io.StringIO()), console.status('loading the model'):
         cfg, weights = choose(args.model, args.weights)
         inferencer = build_inferencer(cfg, weights, args.device)
     if next(inferencer.model.parameters()).device.type == 'cpu':
@@ -61,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     written, failed = [], []
     bars = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     try:
-        with _quiet(), Progress(*bars, console=console, transient=True) as progress:
+        with quiet(), Progress(*bars, console=console, transient=True) as progress:
             demo = Demo(inferencer, progress, args)
             overall = progress.add_task('inputs', total=len(inputs.files))
             for file, stem in output_stems(inputs.files).items():
@@ -221,17 +220,3 @@ def _sentence(file: Path, error: Exception) -> str:
     if not isinstance(error, (ValueError, OSError, ModuleNotFoundError)):
         text = f'{type(error).__name__}: {text}'
     return text if file.name in text else f'{file}: {text}'
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the remarks that OpenMMLab makes when it is imported and used this way; errors are not held back."""
-    logger = MMLogger.get_current_instance()
-    level = logger.level
-    logger.setLevel('ERROR')
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            yield
-    finally:
-        logger.setLevel(level)

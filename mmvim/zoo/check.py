@@ -3,14 +3,12 @@
 import math
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.config import Config, ConfigDict
-from mmengine.logging import MMLogger
 from mmengine.model import BaseModel, revert_sync_batchnorm
 from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import DefaultScope
@@ -20,6 +18,7 @@ from torch import Tensor, nn
 from mmvim.checkpoints import load_model, to_official
 from mmvim.checkpoints.classifier import to_classifier
 from mmvim.checkpoints.families import family_of
+from mmvim.engine.quiet import quiet
 
 from .process import root
 from .records import Model
@@ -50,7 +49,7 @@ def check(models: Sequence[Model], zoo: Sequence[Model], console: Console) -> in
         for number, model in enumerate(models, 1):
             start = time.perf_counter()
             try:
-                with _quiet():
+                with quiet():
                     said = _check_one(model, zoo, Path(folder))
             except Exception as error:  # noqa: BLE001  the others are still to be checked
                 optional = isinstance(error, ModuleNotFoundError) and _OPTIONAL in str(error)
@@ -185,15 +184,3 @@ def _predictions(sample: Any, task: str) -> dict[str, Tensor]:
     if task == 'seg':
         return {'scores': sample.seg_logits.data, 'labels': sample.pred_sem_seg.data}
     return {'scores': sample.pred_scores}
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep what loading logs from between the lines of the report."""
-    logger = MMLogger.get_current_instance()
-    level = logger.level
-    logger.setLevel('ERROR')
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

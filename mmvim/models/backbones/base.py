@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from mmengine.model import BaseModule
+from torch import nn
 
 from mmvim.checkpoints import load_backbone
 
@@ -61,3 +62,46 @@ class Backbone(BaseModule):
         if value not in choices:
             raise ValueError(f'{name}={value!r}: expected one of {", ".join(map(repr, choices))}')
         return value
+
+
+class StagedBackbone(Backbone):
+    """A backbone of stages of falling resolution; every output has a norm ``outnorm{i}`` of its own.
+
+    Attributes:
+        out_indices: Stages whose output is returned.
+        frozen_stages: Stages that are not trained, the embedding included: -1 none, 0 the embedding only, n the first
+            n stages with their outputs' norms too.
+    """
+
+    expected_missing: ClassVar[tuple[str, ...]] = ('outnorm*',)
+    out_indices: tuple[int, ...]
+    frozen_stages: int
+
+    def _embedding_and_stages(self) -> tuple[nn.Module, nn.ModuleList]:
+        """What makes the first map of an image, and the stages behind it."""
+        raise NotImplementedError
+
+    @staticmethod
+    def _check_frozen_stages(frozen_stages: int, num_stages: int) -> int:
+        if not -1 <= frozen_stages <= num_stages:
+            raise ValueError(f'frozen_stages={frozen_stages}: expected -1 to {num_stages}')
+        return frozen_stages
+
+    def _frozen(self) -> list[nn.Module]:
+        """The modules that are not trained."""
+        if self.frozen_stages < 0:
+            return []
+        embedding, stages = self._embedding_and_stages()
+        norms = [getattr(self, f'outnorm{i}') for i in self.out_indices if i < self.frozen_stages]
+        return [embedding, *stages[: self.frozen_stages], *norms]
+
+    def _freeze_stages(self) -> None:
+        for module in self._frozen():
+            module.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> 'StagedBackbone':
+        """Switch between training and evaluation; frozen blocks are never dropped."""
+        super().train(mode)
+        for module in self._frozen():
+            module.eval()
+        return self

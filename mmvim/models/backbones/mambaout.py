@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from mmvim.models.layers import DropPath, drop_path_rates
 from mmvim.registry import register_backbone
 
-from .base import Backbone
+from .base import StagedBackbone
 
 EPS = 1e-6
 
@@ -108,7 +108,7 @@ class MambaOutStage(BaseModule):
 
 
 @register_backbone
-class MambaOut(Backbone):
+class MambaOut(StagedBackbone):
     """MambaOut: a pyramid of Mamba's blocks with the scan taken out, the control for models that have one.
 
     A PyTorch implementation of `MambaOut: Do We Really Need Mamba for Vision? <https://arxiv.org/abs/2405.07992>`_.
@@ -149,7 +149,6 @@ class MambaOut(Backbone):
     }
     required: ClassVar[set[str]] = {'embed_dims', 'depths'}
     optional: ClassVar[set[str]] = {'expansion', 'kernel_size'}
-    expected_missing: ClassVar[tuple[str, ...]] = ('outnorm*',)
 
     def __init__(
         self,
@@ -174,9 +173,7 @@ class MambaOut(Backbone):
         if block['expansion'] < 1 or block['kernel_size'] % 2 == 0:
             raise ValueError(f'{block}: expected an expansion of at least 1 and an odd kernel_size')
         self.out_indices = self._resolve_out_indices(out_indices, num_stages, 'stages')
-        if not -1 <= frozen_stages <= num_stages:
-            raise ValueError(f'frozen_stages={frozen_stages}: expected -1 to {num_stages}')
-        self.frozen_stages = frozen_stages
+        self.frozen_stages = self._check_frozen_stages(frozen_stages, num_stages)
 
         self.in_channels = in_channels
         self.stem = Stem(in_channels, self.dims[0])
@@ -235,20 +232,5 @@ class MambaOut(Backbone):
             return (before if part == 'downsample' else before + int(block) + 1), num_layers
         return (0 if name.startswith('stem.') else num_layers - 1), num_layers
 
-    def _frozen(self) -> list[nn.Module]:
-        """The modules that are not trained."""
-        if self.frozen_stages < 0:
-            return []
-        norms = [getattr(self, f'outnorm{i}') for i in self.out_indices if i < self.frozen_stages]
-        return [self.stem, *self.stages[: self.frozen_stages], *norms]
-
-    def _freeze_stages(self) -> None:
-        for module in self._frozen():
-            module.requires_grad_(False)
-
-    def train(self, mode: bool = True) -> 'MambaOut':
-        """Switch between training and evaluation; frozen blocks are never dropped."""
-        super().train(mode)
-        for module in self._frozen():
-            module.eval()
-        return self
+    def _embedding_and_stages(self) -> tuple[nn.Module, nn.ModuleList]:
+        return self.stem, self.stages

@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from mmvim.models.layers import MLP, SS2D, ConvNorm, DropPath, PatchMerging, drop_path_rates
 from mmvim.registry import register_backbone
 
-from .base import Backbone
+from .base import StagedBackbone
 
 
 class VSSBlock(BaseModule):
@@ -72,7 +72,7 @@ class VMambaStage(BaseModule):
 
 
 @register_backbone
-class VMamba(Backbone):
+class VMamba(StagedBackbone):
     """VMamba: selective scans over maps along rows, columns and their reverses, in four stages.
 
     A PyTorch implementation of `VMamba: Visual State Space Model <https://arxiv.org/abs/2401.10166>`_. Nothing in it
@@ -148,7 +148,6 @@ class VMamba(Backbone):
         'ssm_ratio': 'ratio', 'd_state': 'd_state', 'dt_rank': 'dt_rank', 'gate': 'gate', 'conv_bias': 'conv_bias'
     }  # fmt: skip
     optional: ClassVar[set[str]] = {*_mixer_keys, 'mlp_ratio', 'patch_embed', 'downsample'}
-    expected_missing: ClassVar[tuple[str, ...]] = ('outnorm*',)
 
     def __init__(
         self,
@@ -171,9 +170,7 @@ class VMamba(Backbone):
         num_stages = len(self.depths)
         self.dims = tuple(arch['embed_dims'] * 2**i for i in range(num_stages))
         self.out_indices = self._resolve_out_indices(out_indices, num_stages, 'stages')
-        if not -1 <= frozen_stages <= num_stages:
-            raise ValueError(f'frozen_stages={frozen_stages}: expected -1 to {num_stages}')
-        self.frozen_stages = frozen_stages
+        self.frozen_stages = self._check_frozen_stages(frozen_stages, num_stages)
 
         self.in_channels = in_channels
         self.patch_embed = self._patch_embed(arch.get('patch_embed', 'overlapping'))
@@ -255,20 +252,5 @@ class VMamba(Backbone):
             return (last if part == 'downsample' else last - self.depths[stage] + int(block) + 1), num_layers
         return (0 if name.startswith('patch_embed.') else num_layers - 1), num_layers
 
-    def _frozen(self) -> list[nn.Module]:
-        """The modules that are not trained."""
-        if self.frozen_stages < 0:
-            return []
-        norms = [getattr(self, f'outnorm{i}') for i in self.out_indices if i < self.frozen_stages]
-        return [self.patch_embed, *self.layers[: self.frozen_stages], *norms]
-
-    def _freeze_stages(self) -> None:
-        for module in self._frozen():
-            module.requires_grad_(False)
-
-    def train(self, mode: bool = True) -> 'VMamba':
-        """Switch between training and evaluation; frozen blocks are never dropped."""
-        super().train(mode)
-        for module in self._frozen():
-            module.eval()
-        return self
+    def _embedding_and_stages(self) -> tuple[nn.Module, nn.ModuleList]:
+        return self.patch_embed, self.layers
