@@ -96,13 +96,35 @@ def _sources(name: str) -> str:
     return path.read_text() + (ROOT / 'configs' / f'{name.removesuffix("_official")}.py').read_text()
 
 
-@pytest.mark.parametrize('name', NAMES)
-def test_at_most_three_levels(name: str) -> None:
-    def depth(path: Path) -> int:
-        bases = Config._get_base_files(str(path))
-        return 1 + max((depth(path.parent / base) for base in bases), default=0)
+def _bases(path: Path) -> list[Path]:
+    return [path.parent / base for base in Config._get_base_files(str(path))]
 
-    assert depth(ROOT / 'configs' / f'{name}.py') <= 3
+
+@pytest.mark.parametrize('name', NAMES)
+def test_few_levels(name: str) -> None:
+    """A config stands on bases or on one other config, and a base at most on neutral ones."""
+
+    def depth(path: Path, inside_bases: bool) -> int:
+        below = [base for base in _bases(path) if ('_base_' in base.parts) == inside_bases]
+        return 1 + max((depth(base, inside_bases) for base in below), default=0)
+
+    path = ROOT / 'configs' / f'{name}.py'
+    assert depth(path, inside_bases=False) <= 2
+    for base in {base for config in (path, *_bases(path)) for base in _bases(config) if '_base_' in base.parts}:
+        assert depth(base, inside_bases=True) <= 2
+
+
+@pytest.mark.parametrize('name', [name for name in NAMES if 'deit' not in name])
+def test_nothing_inherits_from_another_family(name: str) -> None:
+    """But for DeiT, whose configs are Vim's with another backbone on purpose."""
+
+    def bases(path: Path) -> set[str]:
+        return {path.stem}.union(*(bases(base) for base in _bases(path)))
+
+    family = next((family for family in ('vmamba', 'mambaout', 'vim') if family in name), 'none')
+    foreign = {'vim', 'vmamba', 'mambaout', 'resnet'} - {family, 'resnet' if 'resnet' in name else ''}
+    parts = {part for stem in bases(ROOT / 'configs' / f'{name}.py') for part in stem.split('_')}
+    assert not parts & foreign
 
 
 @pytest.mark.parametrize('name', BUILT)
