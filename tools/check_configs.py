@@ -73,7 +73,8 @@ def two_iterations(path: Path, data: Path) -> float:
 
 def main() -> None:
     patterns = sys.argv[1:] or DEFAULT
-    paths = sorted({path for pattern in patterns for path in CONFIGS.glob(f'{pattern.removesuffix(".py")}.py')})
+    fitting = {path for pattern in patterns for path in CONFIGS.glob(f'{pattern.removesuffix(".py")}.py')}
+    paths = sorted(path for path in fitting if not path.stem.endswith('_imagenet'))  # which are not for training
     if not paths:
         sys.exit(f'error: no config in {CONFIGS} fits {" ".join(patterns)}')
     failed = 0

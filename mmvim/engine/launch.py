@@ -26,6 +26,7 @@ from mmengine.runner import find_latest_checkpoint
 
 from mmvim.checkpoints import install
 from mmvim.checkpoints.fetch import locate
+from mmvim.moved import moved_config
 
 from .amp import enable_amp
 from .cpu import adapt_to_cpu
@@ -294,7 +295,7 @@ def load_config(args: argparse.Namespace) -> Config:
         FileNotFoundError: If the file does not exist; the nearest names are given.
         ValueError: If an option names an entry that does not exist.
     """
-    path = Path(args.config)
+    path = moved_config(Path(args.config))
     if path.is_dir():
         raise FileNotFoundError(f'{path} is a folder; give the config in it that is meant.')
     if not path.is_file():

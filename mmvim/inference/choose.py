@@ -31,7 +31,7 @@ def choose(model: str, weights: str | None = None) -> tuple[Config, str]:
     path, published = (Path(model), None) if model.endswith('.py') else _by_name(model)
     cfg = load_config(Namespace(config=path, cfg_options={}, launcher='none', work_dir=None))
     check_packages(cfg)
-    weights = weights or published or _published_for(path)
+    weights = weights or published or _published_for(Path(cfg.filename))
     if weights is None:
         latest = Path(cfg.work_dir, 'last_checkpoint').is_file() and find_latest_checkpoint(cfg.work_dir)
         example = f', such as {latest}' if latest else ''

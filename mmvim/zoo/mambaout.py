@@ -45,7 +45,7 @@ def _classifiers() -> list[Model]:
             family='MambaOut',
             task='imagenet',
             method='classifier',
-            config=f'configs/imagenet/{variant}_imagenet.py',
+            config=f'configs/mambaout/{variant}_imagenet.py',
             parameters=parameters,
             long_name=f'{variant.replace("_", "-")}_in1k-224',
             published=(Published('top-1', top1, _README),),

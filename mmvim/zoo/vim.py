@@ -59,7 +59,7 @@ def _classifiers() -> list[Model]:
             family='Vim',
             task='imagenet',
             method='classifier',
-            config=f'configs/imagenet/{variant}_imagenet.py',
+            config=f'configs/vim/{variant}_imagenet.py',
             parameters=parameters,
             long_name=f'{variant.replace("_", "-")}_in1k-224',
             published=(Published('top-1', top1, _README), Published('top-5', top5, _README)),

@@ -102,7 +102,7 @@ def _classifiers() -> list[Model]:
                 family='VMamba',
                 task='imagenet',
                 method='classifier',
-                config=f'configs/imagenet/{variant}_imagenet.py',
+                config=f'configs/vmamba/{variant}_imagenet.py',
                 parameters=parameters,
                 long_name=f'{variant.replace("_", "-")}_in1k-224',
                 published=tuple(published),

@@ -23,7 +23,9 @@ GROUPS = ROOT / 'tests' / 'data' / 'optim_groups'
 # Folders of configs, and how many are in them at least.
 FAMILIES = {'vim': 15, 'vmamba': 15, 'mambaout': 6, 'baselines': 12}
 CONFIGS = sorted(p.relative_to(ROOT / 'configs') for family in FAMILIES for p in ROOT.glob(f'configs/{family}/*.py'))
-NAMES = [str(path.with_suffix('')) for path in CONFIGS]
+NAMES = [str(path.with_suffix('')) for path in CONFIGS if not path.stem.endswith('_imagenet')]
+# They are evaluated and not trained; tests/test_models/test_classifiers.py runs them.
+CLASSIFIERS = [str(path.with_suffix('')) for path in CONFIGS if path.stem.endswith('_imagenet')]
 # ConvNeXt is mmpretrain's, which the tests do without.
 FOREIGN = [name for name in NAMES if 'convnext' in name]
 BUILT = [name for name in NAMES if name not in FOREIGN]
@@ -66,6 +68,7 @@ def test_there_are_configs() -> None:
     for family, count in FAMILIES.items():
         assert sum(name.startswith(f'{family}/') for name in NAMES) >= count
     assert len(FOREIGN) == 2
+    assert len(CLASSIFIERS) == 19
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -100,7 +103,7 @@ def _bases(path: Path) -> list[Path]:
     return [path.parent / base for base in Config._get_base_files(str(path))]
 
 
-@pytest.mark.parametrize('name', NAMES)
+@pytest.mark.parametrize('name', NAMES + CLASSIFIERS)
 def test_few_levels(name: str) -> None:
     """A config stands on bases or on one other config, and a base at most on neutral ones."""
 
@@ -114,7 +117,7 @@ def test_few_levels(name: str) -> None:
         assert depth(base, inside_bases=True) <= 2
 
 
-@pytest.mark.parametrize('name', [name for name in NAMES if 'deit' not in name])
+@pytest.mark.parametrize('name', [name for name in NAMES + CLASSIFIERS if 'deit' not in name])
 def test_nothing_inherits_from_another_family(name: str) -> None:
     """But for DeiT, whose configs are Vim's with another backbone on purpose."""
 
@@ -265,8 +268,8 @@ def test_rates_of_single_parameters(name: str, expected: dict[str, tuple[float, 
 @pytest.mark.parametrize('family', FAMILIES)
 def test_metafile_and_readme_name_every_config(family: str) -> None:
     metafile = yaml.safe_load((ROOT / f'configs/{family}/metafile.yml').read_text())
-    names = [f'configs/{name}.py' for name in NAMES if name.startswith(f'{family}/')]
-    assert sorted(model['Config'] for model in metafile['Models']) == names
+    names = [f'configs/{name}.py' for name in NAMES + CLASSIFIERS if name.startswith(f'{family}/')]
+    assert sorted(model['Config'] for model in metafile['Models']) == sorted(names)
     readme = (ROOT / f'configs/{family}/README.md').read_text()
     for model in metafile['Models']:
         name = Path(model['Config']).stem
@@ -275,11 +278,17 @@ def test_metafile_and_readme_name_every_config(family: str) -> None:
         assert ('Results' in model) == ('Weights' in model), 'a result needs weights that somebody can check'
         if 'Weights' in model:
             file = model['Weights'].rpartition('/')[2]
-            assert OFFICIAL_WEIGHTS[file].rpartition('%23')[2] == model['Weights'].rpartition('%23')[2].split('/')[0]
             row = next(line for line in readme.splitlines() if f'[{name}]({name}.py)' in line)
             cells = [cell.strip() for cell in row.split('|')]
-            assert f'`{file}`' in cells[-2]
-            assert [str(value) for result in model['Results'] for value in result['Metrics'].values()] == cells[4:6]
+            results = [value for result in model['Results'] for value in result['Metrics'].values()]
+            if f'{family}/{name}' in CLASSIFIERS:
+                assert file in OFFICIAL_WEIGHTS
+                assert {f'`{file}`', f'{results[0]:.1f}'} <= {*cells}
+            else:
+                release = model['Weights'].rpartition('%23')[2].split('/')[0]
+                assert OFFICIAL_WEIGHTS[file].rpartition('%23')[2] == release
+                assert f'`{file}`' in cells[-2]
+                assert [str(value) for value in results] == cells[4:6]
     index = yaml.safe_load((ROOT / 'model-index.yml').read_text())
     assert f'configs/{family}/metafile.yml' in index['Import']
 

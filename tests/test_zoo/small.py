@@ -45,7 +45,7 @@ _MODELS = (
     (
         'vim_small_imagenet',
         'imagenet',
-        'imagenet/vim_t_imagenet',
+        'vim/vim_t_imagenet',
         {
             'model': {'backbone': {'arch': _VIM}, 'head': {'in_channels': 16, 'num_classes': CLASSES}},
             **_IMAGENET,
@@ -55,7 +55,7 @@ _MODELS = (
     (
         'vmamba_small_imagenet',
         'imagenet',
-        'imagenet/vmamba_t_imagenet',
+        'vmamba/vmamba_t_imagenet',
         {
             'model': {'backbone': {'arch': _VMAMBA}, 'head': {'in_channels': 128, 'num_classes': CLASSES}},
             **_IMAGENET,

@@ -1,0 +1,36 @@
+"""What earlier releases had elsewhere is found, with one line that says where."""
+
+from pathlib import Path
+
+import pytest
+
+from mmvim.inference import choose
+from mmvim.moved import moved_config
+from mmvim.zoo import MODELS
+
+CONFIGS = Path(__file__).parents[1] / 'configs'
+
+
+@pytest.mark.parametrize('model', [model for model in MODELS if model.task == 'imagenet'], ids=lambda model: model.name)
+def test_classifiers(model, capfd: pytest.CaptureFixture) -> None:
+    before = CONFIGS / 'imagenet' / f'{model.name}.py'
+    assert moved_config(before) == CONFIGS.parent / model.config
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line == f'{before} is {CONFIGS.parent / model.config} now; the next release will not find it by the old name'
+
+
+def test_what_has_not_moved(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+    mine = tmp_path / 'configs' / 'imagenet' / 'vim_t_imagenet.py'
+    mine.parent.mkdir(parents=True)
+    mine.touch()
+    for path in (mine, CONFIGS / 'vim/vim_t_imagenet.py', CONFIGS / 'imagenet/no_such.py', CONFIGS / 'vim'):
+        assert moved_config(path) == path
+    assert capfd.readouterr().err == ''
+
+
+def test_tools_find_it(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture) -> None:
+    monkeypatch.chdir(CONFIGS.parent)
+    cfg, weights = choose('configs/imagenet/vim_t_imagenet.py')
+    assert Path(cfg.filename).resolve() == CONFIGS / 'vim/vim_t_imagenet.py'
+    assert weights.endswith('vim_t_midclstok_76p1acc.pth')
+    assert 'configs/imagenet/vim_t_imagenet.py is configs/vim/vim_t_imagenet.py now' in capfd.readouterr().err
