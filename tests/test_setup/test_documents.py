@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
 REPOSITORY = Path(__file__).parents[2]
-DOCUMENTS = [*REPOSITORY.glob('*.md'), *REPOSITORY.glob('docs/*.md'), REPOSITORY / 'kernels/README.md']
+DOCUMENTS = [*REPOSITORY.glob('*.md'), *REPOSITORY.glob('docs/*.md'), *REPOSITORY.glob('*/README.md')]
 
 
 @pytest.mark.parametrize('document', DOCUMENTS, ids=lambda path: path.name)
@@ -17,7 +17,8 @@ def test_links_and_files(document: Path) -> None:
     text = document.read_text()
     links = [link for link in re.findall(r'\]\(([^)#]+)', text) if '://' not in link]
     missing = [link for link in links if not (document.parent / link).exists()]
-    named = re.findall(r'(?<![\w/])(?:configs/(?!mine/)|tools/|docs/|kernels/|tests/|mmvim/)[\w./-]*[\w/]', text)
+    folders = 'benchmarks/|configs/(?!mine/)|tools/|docs/|kernels/|tests/|mmvim/'
+    named = re.findall(rf'(?<![\w/])(?:{folders})[\w./-]*[\w/]', text)
     missing += [name for name in named if not (REPOSITORY / name).exists()]
     assert not missing
 

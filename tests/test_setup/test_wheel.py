@@ -12,7 +12,8 @@ from zipfile import ZipFile
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
-PARTS = ('pyproject.toml', 'setup.py', 'MANIFEST.in', 'README.md', 'LICENSE', 'mmvim', 'kernels', 'configs', 'tools')
+FOLDERS = ('benchmarks', 'configs', 'tools')
+PARTS = ('pyproject.toml', 'setup.py', 'MANIFEST.in', 'README.md', 'LICENSE', 'mmvim', 'kernels', *FOLDERS)
 
 
 @pytest.fixture(scope='module')
@@ -58,9 +59,9 @@ def test_every_module_and_nothing_else_on_top(wheel: ZipFile) -> None:
     assert {name for name in names if name.endswith('.py') and '/.mim/' not in name} == modules
 
 
-def test_configs_and_tools_are_in_mim(wheel: ZipFile) -> None:
+def test_configs_and_scripts_are_in_mim(wheel: ZipFile) -> None:
     names = set(wheel.namelist())
-    for folder in ('configs', 'tools'):
+    for folder in FOLDERS:
         files = [path for path in REPOSITORY.glob(f'{folder}/**/*') if path.is_file() and path.suffix != '.pyc']
         assert files
         assert {f'mmvim/.mim/{path.relative_to(REPOSITORY)}' for path in files} <= names

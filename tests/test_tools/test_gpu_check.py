@@ -14,13 +14,13 @@ import torch
 from mmvim.ops import walks
 
 ROOT = Path(__file__).resolve().parents[2]
-GPU = ROOT / 'tools' / 'gpu'
+GPU = ROOT / 'benchmarks' / 'gpu'
 OPENMMLAB = ('mm', 'onedl', 'openmim', '__editable__')
 
 
 @pytest.fixture
 def load(monkeypatch: pytest.MonkeyPatch):
-    """Import a script of tools/gpu, where they import each other by bare names."""
+    """Import a script of benchmarks/gpu, where they import each other by bare names."""
     before = set(sys.modules)
     monkeypatch.syspath_prepend(str(GPU))
     yield import_module

@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument('--dtype', choices=DTYPES, default='fp32', help='all but fp32 by autocast')
     parser.add_argument('--seconds', type=float, default=3.0, help='how long each measurement is repeated')
     parser.add_argument('--limit', type=float, default=300.0, help='seconds after which a measurement is given up')
-    parser.add_argument('--out', type=Path, default=Path('benchmarks/cost'), help='folder for picture and tables')
+    parser.add_argument('--out', type=Path, default=Path('work_dirs/cost'), help='folder for picture and tables')
     args = parser.parse_args()
     if min(*args.resolutions, args.batch) < 1 or min(args.resolutions) < 32:
         parser.error('images have at least 32 pixels a side, and at least one is in a batch')

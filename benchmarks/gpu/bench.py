@@ -1,9 +1,9 @@
 """Time scans, convolution, mixers and whole backbones on the GPU at hand.
 
-    python tools/gpu/bench.py [--only scans conv mixers backbones]
+    python benchmarks/gpu/bench.py [--only scans conv mixers backbones]
 
 Medians of at least 50 runs (fewer, but at least 5, of what takes long) over inputs larger than twice the L2 cache, on
-random data; "graph" is one CUDA graph of all inputs in turn, "eager" includes the host. Floors: tools/gpu/floor.py.
+random data; "graph" is one CUDA graph of all inputs in turn, "eager" includes the host. Floors: floor.py.
 """
 
 from collections.abc import Callable

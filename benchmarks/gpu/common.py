@@ -16,14 +16,12 @@ import torch
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-for folder in (ROOT / 'tests' / 'test_ops', ROOT):
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
-
-from cases import relative_error, scan_case  # noqa: E402
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
 
 from mmvim.analysis.measure import machine, markdown, write_whole  # noqa: E402
 from mmvim.ops.backends import has_kernels, report  # noqa: E402
+from mmvim.ops.testing import relative_error, scan_case  # noqa: E402
 
 __all__ = ['HERE', 'ROOT', 'Report', 'load_models', 'need_kernels', 'on', 'parse', 'relative_error', 'scan_case']
 

@@ -1,6 +1,6 @@
 """Time mamba-ssm's and causal-conv1d's kernels at the shapes of Vim and VMamba, beside ours in the same run.
 
-    MMVIM_PEERS=folder python tools/gpu/peers.py
+    MMVIM_PEERS=folder python benchmarks/gpu/peers.py
 
 MMVIM_PEERS is a folder with both source packages (.tar.gz or unpacked); what is needed of them is compiled first.
 Around their kernels stands what the official models do: Vim flips the sequence and runs every step twice, VMamba copies

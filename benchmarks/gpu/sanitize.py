@@ -1,6 +1,6 @@
 """Run small shapes under compute-sanitizer: memcheck, racecheck, initcheck, synccheck.
 
-    python tools/gpu/sanitize.py [--only memcheck ...]
+    python benchmarks/gpu/sanitize.py [--only memcheck ...]
 
 A tool that refuses this machine is reported as such, and the others go on.
 """

@@ -1,6 +1,6 @@
 """Build the CUDA kernels for the card at hand and load them.
 
-python tools/gpu/build.py
+python benchmarks/gpu/build.py
 """
 
 import os

@@ -1,6 +1,6 @@
 """Compare the operators on a GPU with the fp64 reference: outputs, all gradients, awkward shapes, values and strides.
 
-    python tools/gpu/check.py [--only lengths values ...]
+    python benchmarks/gpu/check.py [--only lengths values ...]
 
 Each part runs in a process of its own: one that breaks the GPU's context does not spoil the others. The exit code is 1
 when anything failed.

@@ -1,6 +1,6 @@
 """Every kernel once on small shapes, for compute-sanitizer to look at: the results are checked elsewhere.
 
-python tools/gpu/small.py cuda
+python benchmarks/gpu/small.py cuda
 """
 
 import itertools
