@@ -23,6 +23,23 @@ def test_links_and_files(document: Path) -> None:
     assert not missing
 
 
+READ_IN = {
+    r"""environ(?:\.get\(|\[)['"](\w+)['"]""": ('mmvim/**/*.py', 'kernels/**/*.py', 'tools/*.py', 'benchmarks/**/*.py'),
+    r'(?:getenv|environment)\("(\w+)"': ('kernels/**/*.cpp', 'kernels/**/*.h'),
+    r'\$\{(\w+):?-': ('tools/*.sh',),
+}
+
+
+def test_every_environment_variable_is_on_its_page() -> None:
+    page = (REPOSITORY / 'docs/environment.md').read_text()
+    sources = [(pattern, path) for pattern, globs in READ_IN.items() for g in globs for path in REPOSITORY.glob(g)]
+    read = {name for pattern, path in sources for name in re.findall(pattern, path.read_text())}
+    assert {'MMVIM_BUILD', 'MMVIM_BACKEND', 'MMVIM_CPU_ISA', 'MMVIM_POISON', 'MMVIM_EMULATE_ORDER', 'PORT'} <= read
+    assert {name for name in read if name.isupper()} - set(re.findall(r'`(\w+)`', page)) == set()
+    said = set(re.findall(r'`(MMVIM_\w+)`', page))
+    assert said <= read
+
+
 def test_targets_of_make() -> None:
     targets = set(re.findall(r'^(\w+):', (REPOSITORY / 'Makefile').read_text(), re.MULTILINE))
     named = {name for path in DOCUMENTS for name in re.findall(r'(?:`|^)make (\w+)', path.read_text(), re.MULTILINE)}
