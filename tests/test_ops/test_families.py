@@ -15,7 +15,7 @@ from golden import FOLDER, Golden
 from test_ops.cases import BACKENDS, relative_error
 from torch import Tensor
 
-from mmvim.models.layers.mixer import BidirectionalMixer
+from mmvim.models.backbones.vim_mixer import BidirectionalMixer
 from mmvim.ops import scan, walk_conv, walks
 
 

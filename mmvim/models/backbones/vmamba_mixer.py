@@ -5,22 +5,8 @@ import math
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmvim.models.layers import build_activation, init_scan_parameters
 from mmvim.ops import scan, walks
-
-from .mixer import init_scan_parameters
-
-ACTIVATIONS = {'silu': nn.SiLU, 'gelu': nn.GELU, 'relu': nn.ReLU}
-
-
-def build_activation(name: str) -> nn.Module:
-    """``'silu'``, ``'gelu'`` (the exact one) or ``'relu'``.
-
-    Raises:
-        ValueError: If it is none of them.
-    """
-    if name not in ACTIVATIONS:
-        raise ValueError(f'activation {name!r}: expected one of {", ".join(map(repr, ACTIVATIONS))}')
-    return ACTIVATIONS[name]()
 
 
 class SS2D(nn.Module):
