@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from mmvim.checkpoints import resize_pos_embed
 from mmvim.models.layers import (
     DropPath,
+    MakeWalks,
     RMSNorm,
     drop_path_rates,
     rope_tables,
@@ -35,9 +36,9 @@ class VimBlock(BaseModule):
         self.norm = RMSNorm(dims, eps=1e-5)
         self.mixer = BidirectionalMixer(dims, **mixer)
 
-    def forward(self, residual: Tensor) -> Tensor:
-        """The residual stream (B, L, C) to this block's branch, (B, L, C)."""
-        return self.mixer(self.norm(residual))
+    def forward(self, residual: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
+        """The residual stream (B, L, C) of a map of ``grid``, if it is one, to this block's branch, (B, L, C)."""
+        return self.mixer(self.norm(residual), grid)
 
 
 @register_backbone
@@ -67,13 +68,16 @@ class Vim(PlainBackbone):
         feature (str): What an output shows: ``'residual'``, the residual stream behind the block, or ``'branch'``, what
             the block adds to it (upstream's tiny segmentation model).
         final_norm (bool): Whether the output of the last block is normed; always for ``'cls_token'``.
-        average_directions (bool): Whether the sum of the two directions is halved, as in the published models.
+        average_directions (bool): Whether the sum of the walks is divided by their number, as in the published models.
         rope (bool): Whether tokens are rotated by their position in front of each block (upstream's dense models).
         rope_residual (bool): Whether the residual stream is rotated too; needs ``rope``.
         drop_path_rate (float): Stochastic depth of the last block; rises linearly from 0.
         frozen_stages (int): Blocks that are not trained, the embeddings included: -1 none, 0 the embeddings only,
             n the first n blocks too.
         with_cp (bool): Whether to save memory in training by computing each block again in the backward pass.
+        walks (str | Sequence[str] | Callable): Orders in which the tokens are scanned, see
+            :func:`~mmvim.models.layers.resolve_walks`; each has parameters of its own. With a class token a function
+            is asked for walks over one row, and of names ``'bidirectional'`` alone will do.
         init_cfg (dict | list[dict] | None): ``dict(type='Pretrained', checkpoint=...)`` reads official and own files.
 
     Raises:
@@ -103,6 +107,7 @@ class Vim(PlainBackbone):
         drop_path_rate: float = 0.0,
         frozen_stages: int = -1,
         with_cp: bool = False,
+        walks: str | Sequence[str] | MakeWalks = 'bidirectional',
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         arch = self._resolve_arch(arch)
@@ -116,6 +121,8 @@ class Vim(PlainBackbone):
             raise ValueError('rope=True knows no position for a class token: set with_cls_token=False')
         if rope_residual and not rope:
             raise ValueError('rope_residual=True needs rope=True')
+        if self.with_cls_token and not callable(walks) and walks != 'bidirectional':
+            raise ValueError(f'walks={walks!r} knows no place for a class token: set with_cls_token=False')
         self.rope, self.rope_residual = rope, rope_residual
         self._add_embedding(
             in_channels, arch['patch_size'], arch['patch_stride'], pretrain_img_size, extra_rows=self.with_cls_token
@@ -123,7 +130,8 @@ class Vim(PlainBackbone):
         if self.with_cls_token:
             self.cls_token = nn.Parameter(nn.init.trunc_normal_(torch.empty(1, 1, self.embed_dims), std=0.02))
             self.cls_token._no_weight_decay = True
-        mixer = {key: arch[key] for key in self.optional if key in arch} | {'average': average_directions}
+        mixer = {key: arch[key] for key in self.optional if key in arch}
+        mixer |= {'average': average_directions, 'walks': walks}
         self.layers = nn.ModuleList(VimBlock(self.embed_dims, mixer) for _ in range(self.depth))
         # The branch of block i is dropped with the i-th rate.
         self.drop_paths = nn.ModuleList(DropPath(rate) for rate in drop_path_rates(drop_path_rate, self.depth))
@@ -155,7 +163,7 @@ class Vim(PlainBackbone):
         outs = []
         for i, layer in enumerate(self._used_blocks()):
             last = i == self.depth - 1
-            branch = run_block(self, layer, residual)
+            branch = run_block(self, layer, residual, None if self.with_cls_token else grid)
             residual = self._add_branch(residual, branch, i, None if last else angles)
             if i in self.out_indices:
                 outs.append(self._output(branch if self.feature == 'branch' else residual, grid, last))

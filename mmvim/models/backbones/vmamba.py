@@ -6,7 +6,7 @@ from typing import ClassVar
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmvim.models.layers import MLP, ConvNorm, DropPath, PatchMerging
+from mmvim.models.layers import MLP, ConvNorm, DropPath, MakeWalks, PatchMerging
 from mmvim.registry import register_backbone
 
 from .staged import Stage, StagedBackbone
@@ -93,6 +93,8 @@ class VMamba(StagedBackbone):
         frozen_stages (int): Stages that are not trained, the patch embedding included: -1 none, 0 the patch embedding
             only, n the first n stages with their outputs' norms too.
         with_cp (bool): Whether to save memory in training by computing each block again in the backward pass.
+        walks (str | Sequence[str] | Callable): Orders in which SS2D scans a map, see
+            :func:`~mmvim.models.layers.resolve_walks`; each has scan parameters of its own.
         out_norm (bool): Whether outputs go through these norms; not if a head norms what it has pooled.
         init_cfg (dict | list[dict] | None): ``dict(type='Pretrained', checkpoint=...)`` reads official and own files. A
             classifier has no ``outnorm``: they start as new ones.
@@ -121,6 +123,7 @@ class VMamba(StagedBackbone):
         drop_path_rate: float = 0.0,
         frozen_stages: int = -1,
         with_cp: bool = False,
+        walks: str | Sequence[str] | MakeWalks = 'cross',
         out_norm: bool = True,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
@@ -133,7 +136,7 @@ class VMamba(StagedBackbone):
         plain = self._one_of('patch_embed', arch.get('patch_embed', 'overlapping'), ('overlapping', 'plain')) == 'plain'
         merge = self._one_of('downsample', arch.get('downsample', 'conv'), ('conv', 'merge')) == 'merge'
         mixer = {ours: arch[key] for key, ours in self._mixer_keys.items() if key in arch}
-        mixer |= {'act': ssm_act, 'init': ssm_init}
+        mixer |= {'act': ssm_act, 'init': ssm_init, 'walks': walks}
         block = {'mlp_ratio': arch.get('mlp_ratio', 4.0), 'mlp_act': mlp_act, 'mixer': mixer}
         if plain:
             self.smallest_side = 4

@@ -10,10 +10,13 @@ from .norm import LayerNorm2d, RMSNorm
 from .patch_embed import PatchEmbed, check_images
 from .pos_embed import PositionEmbedding, rope_tables, rotate
 from .scan_parameters import init_scan_parameters
+from .walks import WALKS, MakeWalks, resolve_walks
 
 __all__ = [
-    'MLP', 'ConvNorm', 'DropPath', 'LayerNorm2d', 'PatchEmbed', 'PatchMerging', 'PositionEmbedding', 'RMSNorm',
-    'build_activation', 'check_images', 'drop_path_rates', 'init_scan_parameters', 'rope_tables', 'rotate',
+    'MLP', 'WALKS', 'ConvNorm', 'DropPath', 'LayerNorm2d', 'MakeWalks', 'PatchEmbed', 'PatchMerging',
+    'PositionEmbedding', 'RMSNorm',
+    'build_activation', 'check_images', 'drop_path_rates', 'init_scan_parameters', 'resolve_walks', 'rope_tables',
+    'rotate',
 ]  # fmt: skip
 
 _MOVED = {'SS2D': 'mmvim.models.backbones.vmamba_mixer', 'BidirectionalMixer': 'mmvim.models.backbones.vim_mixer'}
