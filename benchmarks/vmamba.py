@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from mmvim.analysis.measure import in_child, machine, peak_memory, time_call, write_tables
 from mmvim.engine.cpu import keep_freed_memory
 from mmvim.models import VMamba
-from mmvim.models.layers import SS2D
+from mmvim.models.backbones.vmamba_mixer import SS2D
 from mmvim.ops import scan, walks
 
 ROOT = Path(__file__).resolve().parents[1]

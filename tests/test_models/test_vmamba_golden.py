@@ -13,7 +13,7 @@ from official_vmamba import classifier_shapes, dense_shapes
 
 from mmvim.checkpoints.vmamba import from_official, to_official
 from mmvim.models import VMamba
-from mmvim.models.layers import SS2D
+from mmvim.models.backbones.vmamba_mixer import SS2D
 
 RELATIVE, LARGEST, GRADIENT = 1e-5, 1e-4, 3e-5
 UNIT, UNIT_GRADIENT = 1e-5, 2e-5

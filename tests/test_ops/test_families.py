@@ -14,7 +14,7 @@ from fill import fill_tensor, filled_state_dict
 from golden import FOLDER, Golden
 from torch import Tensor
 
-from mmvim.models.layers.mixer import BidirectionalMixer
+from mmvim.models.backbones.vim_mixer import BidirectionalMixer
 from mmvim.ops import scan, walk_conv, walks
 from mmvim.ops.testing import BACKENDS, relative_error
 
