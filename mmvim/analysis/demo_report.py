@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -20,6 +19,7 @@ from mmengine.registry import DATASETS, METRICS, DefaultScope
 
 from mmvim.datasets.pixel_baseline import PixelClassifier
 from mmvim.engine.runner import Runner
+from mmvim.files import write_whole
 
 
 def report(config: str | Path, checkpoint: str | Path, out: str | Path, pictures: int = 4) -> tuple[dict, list[Path]]:
@@ -49,9 +49,7 @@ def report(config: str | Path, checkpoint: str | Path, out: str | Path, pictures
     miou = {name: float(value) for name, value in miou.items()}
     files = draw_predictions(runner, out, pictures)
     summary = out / 'report.json'
-    draft = summary.with_suffix('.json.part')
-    draft.write_text(json.dumps(miou, indent=2) + '\n')
-    os.replace(draft, summary)
+    write_whole(summary, json.dumps(miou, indent=2) + '\n')
     return miou, [summary, *files]
 
 

@@ -15,6 +15,7 @@ from mmengine.config import Config
 from mmengine.structures import InstanceData
 
 from mmvim.engine.runner import Runner
+from mmvim.files import write_whole
 
 READABLE = 384  # shortest side in pixels of a picture with labels in it
 METRICS = {'box': 'coco/bbox_mAP_50', 'mask': 'coco/segm_mAP_50'}
@@ -48,9 +49,7 @@ def report(
         found['trained'] = _precision(runner)
     files = draw_predictions(runner, out, pictures)
     summary = out / 'report.json'
-    draft = summary.with_suffix('.json.part')
-    draft.write_text(json.dumps(found, indent=2) + '\n')
-    os.replace(draft, summary)
+    write_whole(summary, json.dumps(found, indent=2) + '\n')
     return found, [summary, *files]
 
 

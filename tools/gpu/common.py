@@ -22,7 +22,8 @@ for folder in (ROOT / 'tests' / 'test_ops', ROOT):
 
 from cases import relative_error, scan_case  # noqa: E402
 
-from mmvim.analysis.measure import machine, markdown, write_whole  # noqa: E402
+from mmvim.analysis.measure import machine, markdown  # noqa: E402
+from mmvim.files import write_whole  # noqa: E402
 from mmvim.ops.backends import has_kernels, report  # noqa: E402
 
 __all__ = ['HERE', 'ROOT', 'Report', 'load_models', 'need_kernels', 'on', 'parse', 'relative_error', 'scan_case']
