@@ -19,7 +19,8 @@ ROOT = HERE.parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from mmvim.analysis.measure import machine, markdown, write_whole  # noqa: E402
+from mmvim.analysis.measure import machine, markdown  # noqa: E402
+from mmvim.files import write_whole  # noqa: E402
 from mmvim.ops.backends import has_kernels, report  # noqa: E402
 from mmvim.ops.testing import relative_error, scan_case  # noqa: E402
 

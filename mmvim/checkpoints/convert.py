@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 
+from mmvim.files import write_whole
+
 from .families import family_of, from_official, to_official
 from .match import state_dict_of
 from .read import read
-from .write import write_atomically
 
 LAYOUTS = ('ours', 'official')
 
@@ -55,7 +56,7 @@ def convert(source: str | os.PathLike, target: str | os.PathLike, to: str = 'our
     )
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    write_atomically(target, buffer.getvalue())
+    write_whole(target, buffer.getvalue())
     family = family_of(state)
     kind = f'{family.NAME}, layout: {to}' if family else 'of no known family, names unchanged'
     size = buffer.tell() / 1e6

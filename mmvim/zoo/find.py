@@ -1,8 +1,9 @@
 """Models of the zoo by name and pattern."""
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 from fnmatch import fnmatchcase
+
+from mmvim.names import hint
 
 from .records import DATASETS, Model
 
@@ -51,6 +52,4 @@ def _fits(model: Model, pattern: str) -> bool:
 
 def _nearest(name: str, models: Sequence[Model]) -> str:
     known = {known for model in models for known in (model.name, model.variant)}
-    nearest = get_close_matches(name.strip('*'), sorted(known), n=3, cutoff=0.5)
-    hint = f'; nearest: {", ".join(nearest)}' if nearest else ''
-    return f'{hint}; python tools/zoo.py list has all'
+    return f'{hint(name.strip("*"), known)}; python tools/zoo.py list has all'

@@ -8,7 +8,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlparse
 
 from mmvim.checkpoints.download import download
-from mmvim.checkpoints.write import write_atomically
+from mmvim.files import write_whole
 
 from .records import Model, OfficialFile
 
@@ -74,7 +74,7 @@ class Weights:
         if file.sha256 is None:
             when = datetime.now().isoformat(timespec='seconds')
             entry = {'sha256': checksum, 'bytes': size, 'address': file.address, 'downloaded': when}
-            write_atomically(self._list, (json.dumps(self._recorded() | {file.name: entry}, indent=2) + '\n').encode())
+            write_whole(self._list, json.dumps(self._recorded() | {file.name: entry}, indent=2) + '\n')
 
     @property
     def _list(self) -> Path:

@@ -11,10 +11,10 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
+from mmvim.commands.zoo import main
 from mmvim.datasets.miniature import ensure_miniature
 from mmvim.zoo import Model, OfficialFile, Published
 from mmvim.zoo.check import build, official_state
-from mmvim.zoo.cli import main
 
 ROOT = Path(__file__).parents[2]
 CLASSES = 5  # of the drawn ImageNet

@@ -20,9 +20,9 @@ from PIL import Image
 from test_zoo.small import ROOT, arguments, make_place
 
 from mmvim.checkpoints import load_model, read
+from mmvim.commands.zoo import main
 from mmvim.registry import MODELS as REGISTRY
 from mmvim.zoo import Model
-from mmvim.zoo.cli import main
 
 
 @pytest.fixture(scope='module')

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from mmvim.commands.zoo import main
 from mmvim.zoo import FILES, METRICS, MODELS, OFFICIAL_WEIGHTS, find, select
-from mmvim.zoo.cli import main
 from mmvim.zoo.records import DATASETS
 
 ROOT = Path(__file__).parents[2]

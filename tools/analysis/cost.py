@@ -19,7 +19,7 @@ import torch
 from mmvim.analysis.cost import DTYPES, Case, survey, write
 from mmvim.analysis.measure import machine
 from mmvim.analysis.models import NAMED, title
-from mmvim.engine.launch import run_tool
+from mmvim.commands import run_tool
 
 MODELS = ('vim_tiny', 'vmamba_tiny', 'mambaout_tiny', 'deit_tiny', 'deit_tiny_naive', 'swin_tiny', 'resnet_50')
 RESOLUTIONS = (224, 384, 512, 768, 1024, 1248, 1536, 2048)

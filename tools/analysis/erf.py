@@ -19,10 +19,10 @@ from pathlib import Path
 import torch
 
 from mmvim.analysis.erf import SHARES, Field, area, draw, read_images, receptive_field, rendered
-from mmvim.analysis.measure import write_whole
 from mmvim.analysis.models import NAMED
 from mmvim.analysis.weights import backbone, load
-from mmvim.engine.launch import run_tool
+from mmvim.commands import run_tool
+from mmvim.files import write_whole
 
 RANDOM, GIVEN = 'random weights', 'with weights'
 

@@ -1,4 +1,4 @@
-"""The command line of ``tools/zoo.py``."""
+"""What ``tools/zoo.py`` does: list, check, evaluate and document the models of the zoo."""
 
 import argparse
 import json
@@ -10,14 +10,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from . import MODELS
-from .documents import sources, write_documents
-from .find import select
-from .records import DATASETS, HEADLINES, Model
-from .table import Job, all_jobs
-from .weights import Weights
-
-ROOT = Path(__file__).resolve().parents[2]
+from mmvim.errors import UserValueError
+from mmvim.paths import ROOT
+from mmvim.zoo import MODELS
+from mmvim.zoo.documents import sources, write_documents
+from mmvim.zoo.find import select
+from mmvim.zoo.records import DATASETS, HEADLINES, Model
+from mmvim.zoo.table import Job, all_jobs
+from mmvim.zoo.weights import Weights
 
 
 def main(argv: Sequence[str] | None = None, zoo: Sequence[Model] = MODELS) -> int:
@@ -125,7 +125,7 @@ def _write(*_: object) -> int:
 
 
 def _evaluate(args: argparse.Namespace, zoo: Sequence[Model]) -> int:
-    from .evaluate import Settings, evaluate
+    from mmvim.zoo.evaluate import Settings, evaluate
 
     weights = Weights(args.weights, download=not args.no_download)
     chosen = select(zoo, args.task, args.models)
@@ -134,7 +134,7 @@ def _evaluate(args: argparse.Namespace, zoo: Sequence[Model]) -> int:
     jobs = [job for job in jobs if job.metrics]
     if not jobs:
         what = 'numbers with test-time augmentation' if args.tta else 'weights'
-        raise ValueError(f'of these {len(chosen)} models no {what} were published: there is nothing to evaluate')
+        raise UserValueError(f'of these {len(chosen)} models no {what} were published: there is nothing to evaluate')
     gpus = args.gpus if args.launcher == 'pytorch' else 0
     settings = Settings(Path(args.data), Path(args.out), gpus, args.workers)
     console = Console(soft_wrap=True)
@@ -146,6 +146,6 @@ def _evaluate(args: argparse.Namespace, zoo: Sequence[Model]) -> int:
 
 
 def _check(args: argparse.Namespace, zoo: Sequence[Model]) -> int:
-    from .check import check
+    from mmvim.zoo.check import check
 
     return int(check(select(zoo, args.task, args.models), zoo, Console()) > 0)

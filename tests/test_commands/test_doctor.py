@@ -3,25 +3,28 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
-from mmvim import doctor
+from mmvim.commands import doctor
+from mmvim.preflight import data, packages, toolchain
+from mmvim.preflight.finding import Finding, show
 from mmvim.zoo import OFFICIAL_WEIGHTS
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 
 
-def lines_of(check) -> dict[str, doctor.Line]:
-    return {line.subject: line for line in check()}
+def findings_of(examine: Callable[[], Iterable[Finding]]) -> dict[str, Finding]:
+    return {finding.subject: finding for finding in examine()}
 
 
 def hide(monkeypatch: pytest.MonkeyPatch, *modules: str) -> None:
     """Make modules look as if they were not installed."""
-    find = doctor.find_spec
-    monkeypatch.setattr(doctor, 'find_spec', lambda name: None if name in modules else find(name))
+    for module in (packages, toolchain):
+        find = module.find_spec
+        monkeypatch.setattr(module, 'find_spec', lambda name, find=find: None if name in modules else find(name))
 
 
 def test_on_this_machine(tmp_path: Path) -> None:
@@ -33,7 +36,10 @@ def test_on_this_machine(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
     for text in ('torch', 'tier 1', 'mmcv ops', 'scan: cpu', 'C++ compiler', next(iter(OFFICIAL_WEIGHTS))):
         assert text in result.stdout
-    assert 'ADE20K: put the data set into data/ade/ADEChallengeData2016' in result.stdout
+    assert (
+        'ADE20K: put or link the data set into data/ade/ADEChallengeData2016; a miniature one is drawn by: '
+        in result.stdout
+    )
 
 
 def test_script_when_the_package_does_not_import(tmp_path: Path) -> None:
@@ -45,57 +51,61 @@ def test_script_when_the_package_does_not_import(tmp_path: Path) -> None:
     assert result.returncode == 1
     assert 'libX.so' in result.stdout
     assert 'Traceback' not in result.stderr
-    assert 'COCO 2017' in result.stdout  # the checks after the broken one were made
+    assert 'COCO 2017' in result.stdout  # the questions after the broken one were asked
+    assert 'official files are not in weights/' in result.stdout
 
 
 def test_torch_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     hide(monkeypatch, 'torch')
-    line = lines_of(doctor.check_torch)['torch']
-    assert line.status == doctor.BAD
+    line = findings_of(toolchain.examine_torch)['torch']
+    assert not line.ok and line.needed
     assert 'pip install torch' in line.remedy
 
 
-@pytest.mark.parametrize(
-    ('module', 'status', 'extra'), [('mmcv', doctor.BAD, '[onedl]'), ('mmdet', doctor.OPTIONAL, '[det]')]
-)
-def test_package_is_missing(monkeypatch: pytest.MonkeyPatch, module: str, status: str, extra: str) -> None:
+@pytest.mark.parametrize(('module', 'needed', 'extra'), [('mmcv', True, '[onedl]'), ('mmdet', False, '[det]')])
+def test_package_is_missing(monkeypatch: pytest.MonkeyPatch, module: str, needed: bool, extra: str) -> None:
     hide(monkeypatch, module)
-    line = lines_of(doctor.check_stack)[module]
-    assert line.status == status
+    line = findings_of(packages.examine_stack)[module]
+    assert (line.ok, line.needed) == (False, needed)
     assert extra in line.remedy
 
 
 def test_neither_task_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     hide(monkeypatch, 'mmseg', 'mmdet')
-    assert lines_of(doctor.check_stack)['tasks'].status == doctor.BAD
+    line = findings_of(packages.examine_stack)['tasks']
+    assert not line.ok and line.needed
 
 
 @pytest.mark.parametrize(
-    ('owners', 'status', 'text'),
+    ('owners', 'ok', 'text'),
     [
-        ({'mmcv': ['mmcv', 'onedl-mmcv']}, doctor.BAD, 'overwrite'),
-        ({'mmcv': ['mmcv'], 'mmengine': ['mmengine']}, doctor.GOOD, 'OpenMMLab'),
+        ({'mmcv': ['mmcv', 'onedl-mmcv']}, False, 'overwrite'),
+        ({'mmcv': ['mmcv'], 'mmengine': ['mmengine']}, True, 'OpenMMLab'),
     ],
 )
-def test_flavours(monkeypatch: pytest.MonkeyPatch, owners: dict, status: str, text: str) -> None:
-    monkeypatch.setattr(doctor, 'packages_distributions', lambda: owners)
-    line = lines_of(doctor.check_stack)['mmcv']
-    assert (line.status, text in line.found) == (status, True)
+def test_flavours(monkeypatch: pytest.MonkeyPatch, owners: dict, ok: bool, text: str) -> None:
+    monkeypatch.setattr(packages, 'packages_distributions', lambda: owners)
+    line = findings_of(packages.examine_stack)['mmcv']
+    assert (line.ok, text in line.found) == (ok, True)
 
 
 def test_mixed_flavours(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, 'packages_distributions', lambda: {'mmengine': ['onedl-mmengine'], 'mmcv': ['mmcv']})
-    assert lines_of(doctor.check_stack)['stack'].status == doctor.BAD
+    monkeypatch.setattr(packages, 'packages_distributions', lambda: {'mmengine': ['onedl-mmengine'], 'mmcv': ['mmcv']})
+    line = findings_of(packages.examine_stack)['stack']
+    assert not line.ok and line.needed
 
 
 def test_mmcv_without_ops(monkeypatch: pytest.MonkeyPatch) -> None:
     hide(monkeypatch, 'mmcv._ext')
-    assert lines_of(doctor.check_mmcv_ops)['mmcv ops'].remedy == 'make ops'
+    line = findings_of(packages.examine_mmcv_ops)['mmcv ops']
+    assert (line.ok, line.needed) == (False, False)
+    assert line.remedy.startswith('make ops, or without make: pip install --no-build-isolation')
 
 
 def test_compiler_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv('CXX', '/bin/false')
-    assert lines_of(doctor.check_compiler)['C++ compiler'].status == doctor.OPTIONAL
+    line = findings_of(toolchain.examine_compiler)['C++ compiler']
+    assert (line.ok, line.needed) == (False, False)
 
 
 def test_miniature_data_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,17 +115,17 @@ def test_miniature_data_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (ade / 'images/training/1.jpg').touch()
     (tmp_path / 'data/ade/miniature.json').touch()
     monkeypatch.chdir(tmp_path)
-    line = lines_of(doctor.check_data)['ADE20K']
-    assert line.status == doctor.GOOD
+    line = findings_of(data.examine_data)['ADE20K']
+    assert line.ok
     assert line.found.startswith('1 training images') and 'miniature' in line.found
 
 
 def test_a_check_that_raises_is_a_finding(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
-    def check_moon() -> Iterator[doctor.Line]:
+    def examine_moon() -> Iterator[Finding]:
         raise RuntimeError('it is cloudy\nvery')
         yield
 
-    monkeypatch.setattr(doctor, 'CHECKS', (check_moon,))
+    monkeypatch.setattr(doctor, 'QUESTIONS', (examine_moon,))
     assert doctor.main() == 1
     output = capsys.readouterr().out
     assert 'RuntimeError: it is cloudy' in output and 'very' not in output
@@ -124,7 +134,7 @@ def test_a_check_that_raises_is_a_finding(monkeypatch: pytest.MonkeyPatch, capsy
 def test_without_rich(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     for name in ('rich.console', 'rich.table'):
         monkeypatch.setitem(sys.modules, name, None)
-    doctor.show([doctor.Line('sun', doctor.BAD, 'set', 'wait'), doctor.Line('moon', doctor.GOOD, 'full')])
+    show([Finding('sun', False, 'set', 'wait'), Finding('moon', True, 'full')], 'sky')
     output = capsys.readouterr().out
     assert 'sun: wait' in output
     assert 'moon' in output and 'moon:' not in output
@@ -134,6 +144,6 @@ def test_compiled_ops_of_another_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(name: str) -> None:
         raise ImportError('undefined symbol: _ZN3c10')
 
-    monkeypatch.setattr(doctor.importlib, 'import_module', fail)
-    line = lines_of(doctor.check_mmcv_ops)['mmcv ops']
-    assert 'undefined symbol' in line.found and line.remedy == 'make ops'
+    monkeypatch.setattr(packages.importlib, 'import_module', fail)
+    line = findings_of(packages.examine_mmcv_ops)['mmcv ops']
+    assert 'undefined symbol' in line.found and line.remedy.startswith('make ops')
