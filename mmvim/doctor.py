@@ -164,7 +164,7 @@ def check_data() -> Iterator[Line]:
 
 def check_weights() -> Iterator[Line]:
     """The official weights, where the configs expect them."""
-    official = importlib.import_module('mmvim.zoo').OFFICIAL_WEIGHTS
+    official = importlib.import_module('mmvim.catalogue').OFFICIAL_WEIGHTS
     present = [name for name in official if Path('weights', name).is_file()]
     for name in present:
         yield Line('weights', GOOD, f'weights/{name}, {Path("weights", name).stat().st_size / 2**20:.0f} MiB')

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mmvim import doctor
-from mmvim.zoo import OFFICIAL_WEIGHTS
+from mmvim.catalogue import OFFICIAL_WEIGHTS
 
 REPOSITORY = Path(__file__).parents[1]
 

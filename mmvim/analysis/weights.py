@@ -8,7 +8,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
-from mmvim import zoo
+from mmvim.catalogue import MODELS as CATALOGUE
 from mmvim.checkpoints import load_backbone, read, resize_pos_embed, state_dict_of
 from mmvim.models.backbones.base import Backbone
 from mmvim.registry import MODELS
@@ -37,7 +37,7 @@ def backbone(name: str, size: int) -> tuple[str, nn.Module, str | None]:
         return title(name), build(name, size), None
     if name.endswith('.py'):
         return Path(name).stem, _from_config(Path(name)), None
-    known = {model.name: model for model in zoo.MODELS}
+    known = {model.name: model for model in CATALOGUE}
     if name in known:
         model = known[name]
         file = model.weights.name if model.weights else model.start

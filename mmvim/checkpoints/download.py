@@ -7,8 +7,6 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import Request, urlopen
 
-from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
-
 _TIMEOUT = 30  # seconds without a byte
 
 
@@ -26,6 +24,9 @@ def download(address: str, path: Path) -> tuple[str, int]:
         HTTPError, URLError, TimeoutError: If there is no answer, another one, or the connection breaks.
         OSError: If the file cannot be written.
     """
+    # Not above: whoever loads models with torch alone downloads nothing.
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f'{path.name}.{os.getpid()}.part')
     found, size = hashlib.sha256(), 0

@@ -9,8 +9,8 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.runner import find_latest_checkpoint
 
+from mmvim.catalogue import MODELS, Model
 from mmvim.engine.launch import PACKAGE, REPOSITORY, check_packages, load_config
-from mmvim.zoo import MODELS, Model
 
 
 def choose(model: str, weights: str | None = None) -> tuple[Config, str]:

@@ -15,13 +15,13 @@ from mmengine.registry import DefaultScope
 from rich.console import Console
 from torch import Tensor, nn
 
+from mmvim.catalogue.records import Model
 from mmvim.checkpoints import load_model, to_official
 from mmvim.checkpoints.classifier import to_classifier
 from mmvim.checkpoints.families import family_of
 from mmvim.engine.quiet import quiet
 
 from .process import root
-from .records import Model
 
 #: A package that no test has and some models need.
 _OPTIONAL = 'mmpretrain'

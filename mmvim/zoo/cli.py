@@ -10,10 +10,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from . import MODELS
+from mmvim.catalogue import MODELS, select
+from mmvim.catalogue.records import DATASETS, HEADLINES, Model
+
 from .documents import sources, write_documents
-from .find import select
-from .records import DATASETS, HEADLINES, Model
 from .table import Job, all_jobs
 from .weights import Weights
 

@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from mmvim.catalogue import MODELS
+from mmvim.catalogue.records import Model
 from mmvim.checkpoints.write import write_atomically
 
-from . import MODELS
 from .metafile import GENERATED, metafile, to_yaml
-from .records import Model
 
 README_MARKERS = ('<!-- zoo: begin -->', '<!-- zoo: end -->')
 _CHAPTERS = {

@@ -11,8 +11,9 @@ from pathlib import Path
 from mmengine.config import Config
 from rich.console import Console
 
+from mmvim.catalogue.records import DATASETS
+
 from .process import root, run_test
-from .records import DATASETS
 from .report import write_report
 from .state import State
 from .table import Job, measured

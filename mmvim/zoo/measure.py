@@ -13,10 +13,10 @@ from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-import mmvim
 from mmvim.analysis.measure import machine
 from mmvim.checkpoints.write import write_atomically
 from mmvim.registry import HOOKS
+from mmvim.version import __version__
 
 _PACKAGES = ('mmengine', 'mmcv', 'mmseg', 'mmdet')
 
@@ -89,5 +89,5 @@ class MeasureHook(Hook):
 
 def versions() -> dict[str, str]:
     """Of Python and of the packages that have a part in a test and are loaded."""
-    found = {'python': sys.version.partition(' ')[0], 'torch': torch.__version__, 'mmvim': mmvim.__version__}
+    found = {'python': sys.version.partition(' ')[0], 'torch': torch.__version__, 'mmvim': __version__}
     return found | {name: sys.modules[name].__version__ for name in _PACKAGES if name in sys.modules}

@@ -11,8 +11,8 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
+from mmvim.catalogue import Model, OfficialFile, Published
 from mmvim.datasets.miniature import ensure_miniature
-from mmvim.zoo import Model, OfficialFile, Published
 from mmvim.zoo.check import build, official_state
 from mmvim.zoo.cli import main
 

@@ -19,9 +19,9 @@ from mmengine.config import Config
 from PIL import Image
 from test_zoo.small import ROOT, arguments, make_place
 
+from mmvim.catalogue import Model
 from mmvim.checkpoints import load_model, read
 from mmvim.registry import MODELS as REGISTRY
-from mmvim.zoo import Model
 from mmvim.zoo.cli import main
 
 
