@@ -9,8 +9,9 @@ from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
 from mmvim.catalogue import MODELS as CATALOGUE
-from mmvim.checkpoints import load_backbone, read, resize_pos_embed, state_dict_of
+from mmvim.checkpoints import load_backbone, read, state_dict_of
 from mmvim.models.backbones.base import Backbone
+from mmvim.models.layers import resize_pos_embed
 from mmvim.registry import MODELS
 
 from .deit import DeiT

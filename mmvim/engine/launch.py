@@ -24,7 +24,7 @@ from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import find_latest_checkpoint
 
-from mmvim.checkpoints import install
+from mmvim.checkpoints import read_safely_everywhere
 from mmvim.checkpoints.fetch import locate
 
 from .amp import enable_amp
@@ -79,7 +79,7 @@ def train(argv: Sequence[str] | None = None) -> None:
         argv: Arguments without the program's name; those of the process by default.
     """
     args = _parse(_train_parser(), argv)
-    install()
+    read_safely_everywhere()
     cfg = load_config(args)
     if args.amp:
         enable_amp(cfg)
@@ -152,7 +152,7 @@ def test(argv: Sequence[str] | None = None) -> None:
         argv: Arguments without the program's name; those of the process by default.
     """
     args = _parse(_test_parser(), argv)
-    install()
+    read_safely_everywhere()
     cfg = load_config(args)
     check_packages(cfg)
     check_launcher(cfg)

@@ -8,8 +8,6 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mmvim.checkpoints import load_backbone
-
 
 class Backbone(BaseModule):
     """A module with named variants, whose outputs are chosen by number and whose weights may come from a file.
@@ -44,9 +42,26 @@ class Backbone(BaseModule):
             self.init_cfg = others
             super().init_weights()
             self.init_cfg = given
+        if files:
+            # Not above: most of what imports models reads no file.
+            from mmvim.checkpoints import load_backbone
         for entry in files:
             load_backbone(self, entry['checkpoint'], entry.get('prefix'), self.expected_missing)
         self._is_init = True
+
+    def adapt_weights(self, found: dict[str, Tensor]) -> list[str]:
+        """Bring the weights in a file, of any variant, into the form that this backbone has them in, in place.
+
+        Args:
+            found: By the names that this backbone has for them.
+
+        Returns:
+            What was done, in words.
+
+        Raises:
+            ValueError: If that cannot be, with the reason.
+        """
+        return []
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
         """Depth of a parameter for layer-wise learning-rate decay.

@@ -87,6 +87,7 @@ class DeiT(PlainBackbone):
     """
 
     blocks_name: ClassVar[str] = 'blocks'
+    tokens_first: ClassVar[bool] = True
 
     def __init__(
         self,

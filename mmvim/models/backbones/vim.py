@@ -7,11 +7,11 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmvim.checkpoints import resize_pos_embed
 from mmvim.models.layers import (
     DropPath,
     RMSNorm,
     drop_path_rates,
+    resize_pos_embed,
     rope_tables,
     rotate,
 )
@@ -86,6 +86,7 @@ class Vim(PlainBackbone):
     """
 
     blocks_name: ClassVar[str] = 'layers'
+    tokens_first: ClassVar[bool] = False
 
     def __init__(
         self,
