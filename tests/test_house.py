@@ -2,6 +2,7 @@
 
 import ast
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -128,3 +129,12 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None
     assert imported <= always | commands | others, 'imported and not declared'
     assert always | commands <= imported, 'declared and not imported'
     assert {'mmvim[commands]'} <= {line for name in ('onedl',) for line in extras[name]} & set(extras['openmmlab'])
+
+
+def test_import_brings_few_modules() -> None:
+    code = 'import sys, mmvim; print(*(name for name in sys.modules if name.partition(".")[0] == "mmvim"))'
+    result = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    loaded = result.stdout.split()
+    assert 'mmvim.models.backbones.vim' in loaded
+    assert len(loaded) <= 40, loaded

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmvim.models.layers import (
@@ -22,7 +21,7 @@ from .plain import PlainBackbone
 from .vim_mixer import BidirectionalMixer
 
 
-class VimBlock(BaseModule):
+class VimBlock(nn.Module):
     """Norm and mixer, without the residual connection: that is the backbone's, which carries two streams.
 
     Args:
