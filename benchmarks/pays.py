@@ -15,8 +15,8 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from mmvim.analysis.measure import in_child, machine, peak_memory, time_call, write_tables
+from mmvim.catalogue import MODELS, Model, select
 from mmvim.engine.cpu import keep_freed_memory
-from mmvim.zoo import MODELS, Model, select
 from mmvim.zoo.check import build
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from mmvim.catalogue import MODELS
 from mmvim.inference import choose
 from mmvim.moved import moved_config
-from mmvim.zoo import MODELS
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / 'configs'

@@ -7,10 +7,11 @@ from pathlib import Path
 from mmengine.config import Config
 from torch import Tensor, nn
 
-from mmvim import zoo
-from mmvim.checkpoints import load_backbone, read, resize_pos_embed, state_dict_of
+from mmvim.catalogue import MODELS as CATALOGUE
+from mmvim.checkpoints import load_backbone, read, state_dict_of
 from mmvim.models.backbones.base import Backbone
 from mmvim.models.build import build_untrained
+from mmvim.models.layers import resize_pos_embed
 from mmvim.paths import ROOT
 
 from .deit import DeiT
@@ -35,7 +36,7 @@ def backbone(name: str, size: int) -> tuple[str, nn.Module, str | None]:
         return title(name), build(name, size), None
     if name.endswith('.py'):
         return Path(name).stem, _from_config(Path(name)), None
-    known = {model.name: model for model in zoo.MODELS}
+    known = {model.name: model for model in CATALOGUE}
     if name in known:
         model = known[name]
         file = model.weights.name if model.weights else model.start

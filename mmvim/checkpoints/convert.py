@@ -58,7 +58,7 @@ def convert(source: str | os.PathLike, target: str | os.PathLike, to: str = 'our
     torch.save(content, buffer)
     write_whole(target, buffer.getvalue())
     family = family_of(state)
-    kind = f'{family.NAME}, layout: {to}' if family else 'of no known family, names unchanged'
+    kind = f'{family.name}, layout: {to}' if family else 'of no known family, names unchanged'
     size = buffer.tell() / 1e6
     return f'{source}: {len(found)} tensors -> {target}: {len(state)} tensors ({kind}), {size:.1f} MB'
 

@@ -6,8 +6,6 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import Request, urlopen
 
-from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
-
 from mmvim.files import replacing
 
 _TIMEOUT = 30  # seconds without a byte
@@ -27,6 +25,9 @@ def download(address: str, path: Path) -> tuple[str, int]:
         HTTPError, URLError, TimeoutError: If there is no answer, another one, or the connection breaks.
         OSError: If the file cannot be written.
     """
+    # Not above: whoever loads models with torch alone downloads nothing.
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
     path.parent.mkdir(parents=True, exist_ok=True)
     found, size = hashlib.sha256(), 0
     columns = ('{task.description}', BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())

@@ -7,7 +7,6 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from mmengine.logging import print_log
-from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch import Tensor, nn
 
 from .classes import explain_classes
@@ -160,6 +159,8 @@ def load_fitted(model: nn.Module, checkpoint: dict, report: Report) -> None:
 
 
 def _unwrapped(model: nn.Module) -> nn.Module:
+    from mmengine.model import BaseTTAModel, is_model_wrapper
+
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
     return model
@@ -179,19 +180,17 @@ def _fit_backbone(
     family = family_of(own)
     if family is not None:
         if family_of(found) is not family:
-            raise RuntimeError(f'{report.source} holds {name_of(found)}, the model is {family.NAME}')
-        proj = getattr(getattr(module, 'patch_embed', None), 'proj', None)
-        stride = proj.stride[0] if isinstance(proj, nn.Conv2d) else None
-        titles = f'{report.source} holds {family.describe(found)}, the model is {family.describe(own, stride)}'
-        if family.stride_conflict(found, own, stride):
-            raise RuntimeError(f'{titles}: take the arch of the file, or the file of the arch')
-        grid = getattr(getattr(module, 'position_embedding', None), 'grid', None)
-        try:
-            report.done += family.adapt(found, own, grid)
-        except ValueError as error:
-            raise RuntimeError(f'{report.source}: {error}') from error
+            raise RuntimeError(f'{report.source} holds {name_of(found)}, the model is {family.name}')
+        variants = getattr(module, 'arch_zoo', {})
+        holds = f'holds {family.describe(found, variants)}, the model is {family.describe(own, variants)}'
+        titles = f'{report.source} {holds}'
+        if hasattr(module, 'adapt_weights'):  # somebody else's model of the family has none
+            try:
+                report.done += module.adapt_weights(found)
+            except ValueError as error:
+                raise RuntimeError(f'{report.source}: {error}; it {holds}') from error
         for key in [key for key in found if key not in own]:
-            reason = next((why for sign, why in family.LEFT_OUT.items() if re.match(sign, key)), None)
+            reason = next((why for sign, why in family.left_out.items() if re.match(sign, key)), None)
             if reason is not None:
                 del found[key]
                 report.left_out[key] = reason

@@ -10,12 +10,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from mmvim.catalogue import MODELS, select
+from mmvim.catalogue.records import DATASETS, HEADLINES, Model
 from mmvim.errors import UserValueError
 from mmvim.paths import ROOT
-from mmvim.zoo import MODELS
 from mmvim.zoo.documents import sources, write_documents
-from mmvim.zoo.find import select
-from mmvim.zoo.records import DATASETS, HEADLINES, Model
 from mmvim.zoo.table import Job, all_jobs
 from mmvim.zoo.weights import Weights
 

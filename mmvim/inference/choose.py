@@ -7,13 +7,13 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.runner import find_latest_checkpoint
 
+from mmvim.catalogue import MODELS, Model
 from mmvim.errors import UserModuleNotFoundError, UserValueError
 from mmvim.names import hint
 from mmvim.paths import ROOT, find_configs
 from mmvim.preflight.config import load_config
 from mmvim.preflight.finding import demand
 from mmvim.preflight.packages import check_packages
-from mmvim.zoo import MODELS, Model
 
 
 def choose(model: str, weights: str | None = None) -> tuple[Config, str]:

@@ -14,14 +14,13 @@ from mmengine.registry import DefaultScope
 from rich.console import Console
 from torch import Tensor, nn
 
+from mmvim.catalogue.records import Model
 from mmvim.checkpoints import load_model, to_official
 from mmvim.checkpoints.classifier import to_classifier
 from mmvim.checkpoints.families import family_of
 from mmvim.engine.quiet import quiet
 from mmvim.models.build import build_untrained
 from mmvim.paths import ROOT
-
-from .records import Model
 
 #: A package that no test has and some models need.
 _OPTIONAL = 'mmpretrain'

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmvim.catalogue import MODELS
+from mmvim.catalogue.records import Model
 from mmvim.files import write_whole
 from mmvim.markdown import markdown_table
 
-from . import MODELS
 from .metafile import GENERATED, metafile, to_yaml
-from .records import Model
 
 README_MARKERS = ('<!-- zoo: begin -->', '<!-- zoo: end -->')
 _CHAPTERS = {

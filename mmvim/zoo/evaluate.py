@@ -11,10 +11,10 @@ from pathlib import Path
 from mmengine.config import Config
 from rich.console import Console
 
+from mmvim.catalogue.records import DATASETS
 from mmvim.paths import ROOT
 
 from .process import run_test
-from .records import DATASETS
 from .report import write_report
 from .state import State
 from .table import Job, measured

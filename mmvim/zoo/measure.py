@@ -12,11 +12,11 @@ from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-import mmvim
 from mmvim import machine
 from mmvim.files import write_whole
 from mmvim.ops import backends
 from mmvim.registry import HOOKS
+from mmvim.version import __version__
 
 _PACKAGES = ('mmengine', 'mmcv', 'mmseg', 'mmdet')
 
@@ -84,5 +84,5 @@ class MeasureHook(Hook):
 
 def versions() -> dict[str, str]:
     """Of Python and of the packages that have a part in a test and are loaded."""
-    found = {'python': sys.version.partition(' ')[0], 'torch': torch.__version__, 'mmvim': mmvim.__version__}
+    found = {'python': sys.version.partition(' ')[0], 'torch': torch.__version__, 'mmvim': __version__}
     return found | {name: sys.modules[name].__version__ for name in _PACKAGES if name in sys.modules}

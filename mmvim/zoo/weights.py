@@ -7,10 +7,9 @@ from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlparse
 
+from mmvim.catalogue.records import Model, OfficialFile
 from mmvim.checkpoints.download import download
 from mmvim.files import write_whole
-
-from .records import Model, OfficialFile
 
 #: Keeps the checksums of what was downloaded; lies beside the weights.
 CHECKSUMS = 'checksums.json'

@@ -25,7 +25,7 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader, checkpoint
 from mmengine.runner import load_checkpoint as mmengine_load
 
-from mmvim.checkpoints import install, load_backbone, read
+from mmvim.checkpoints import load_backbone, read, read_safely_everywhere
 from mmvim.checkpoints.convert import convert
 from mmvim.checkpoints.unpickle import _TABLE
 from mmvim.models.backbones.vim import Vim
@@ -129,7 +129,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ('load_from_http', '_safe_torch_load'):
         monkeypatch.setattr(checkpoint, name, getattr(checkpoint, name))
     monkeypatch.setattr(CheckpointLoader, '_schemes', CheckpointLoader._schemes.copy())
-    install()
+    read_safely_everywhere()
 
 
 @pytest.mark.usefixtures('installed')

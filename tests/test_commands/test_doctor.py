@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from mmvim.catalogue import OFFICIAL_WEIGHTS
 from mmvim.commands import doctor
 from mmvim.preflight import data, packages, toolchain
 from mmvim.preflight.finding import Finding, show
-from mmvim.zoo import OFFICIAL_WEIGHTS
 
 REPOSITORY = Path(__file__).parents[2]
 

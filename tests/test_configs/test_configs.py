@@ -14,9 +14,9 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DATASETS, MODELS, DefaultScope, init_default_scope
 from mmengine.structures import PixelData
 
+from mmvim.catalogue import OFFICIAL_WEIGHTS
 from mmvim.datasets.miniature import ensure_miniature
 from mmvim.engine import group_table
-from mmvim.zoo import OFFICIAL_WEIGHTS
 
 ROOT = Path(__file__).resolve().parents[2]
 GROUPS = ROOT / 'tests' / 'data' / 'optim_groups'

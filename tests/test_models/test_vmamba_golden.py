@@ -11,7 +11,7 @@ from fill import filled_state_dict, image, normal
 from golden import Golden
 from official_vmamba import classifier_shapes, dense_shapes
 
-from mmvim.checkpoints.vmamba import from_official, to_official
+from mmvim.checkpoints.layouts.vmamba import from_official, to_official
 from mmvim.models import VMamba
 from mmvim.models.backbones.vmamba_mixer import SS2D
 

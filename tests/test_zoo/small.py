@@ -11,9 +11,9 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
+from mmvim.catalogue import Model, OfficialFile, Published
 from mmvim.commands.zoo import main
 from mmvim.datasets.miniature import ensure_miniature
-from mmvim.zoo import Model, OfficialFile, Published
 from mmvim.zoo.check import build, official_state
 
 ROOT = Path(__file__).parents[2]

@@ -1,18 +1,21 @@
 """What all backbones do in the same way: variants, outputs, frozen parts, depth of a parameter, weights from files."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import Any, ClassVar
 
 import torch
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mmvim.checkpoints import load_backbone
 
-
-class Backbone(BaseModule):
+class Backbone(nn.Module):
     """A module with named variants, whose outputs are chosen by number and whose weights may come from a file.
+
+    Initialised as mmengine's modules are, without being one: importing those takes as long as torch itself.
+
+    Args:
+        init_cfg (dict | list[dict] | None): See :meth:`init_weights`.
 
     Attributes:
         arch_zoo: Settings of the published variants by name.
@@ -26,6 +29,11 @@ class Backbone(BaseModule):
     optional: ClassVar[set[str]]
     expected_missing: ClassVar[tuple[str, ...]] = ()
 
+    def __init__(self, init_cfg: dict | list[dict] | None = None) -> None:
+        super().__init__()
+        self.init_cfg = deepcopy(init_cfg)
+        self.is_init = False  # asked by the mmengine module around it
+
     def init_weights(self) -> None:
         """Initialise as mmengine does; a ``Pretrained`` file is read without running code and must fit.
 
@@ -34,19 +42,40 @@ class Backbone(BaseModule):
         Raises:
             TypeError: If ``init_cfg`` is something else.
         """
+        # What only those need that initialise is imported here, not by everybody who imports models.
         given = self.init_cfg
         entries = list(given) if isinstance(given, (list, tuple)) else [given] if given else []
         if not all(isinstance(entry, dict) and 'type' in entry for entry in entries):
             raise TypeError(f'init_cfg: expected a dict with a type, or a list of such, got {given!r}')
         files = [entry for entry in entries if _name(entry['type']) in ('Pretrained', 'PretrainedInit')]
         others = [entry for entry in entries if entry not in files]
-        if others or not files:
-            self.init_cfg = others
-            super().init_weights()
-            self.init_cfg = given
-        for entry in files:
-            load_backbone(self, entry['checkpoint'], entry.get('prefix'), self.expected_missing)
-        self._is_init = True
+        if others and not self.is_init:
+            from mmengine.model import initialize
+
+            initialize(self, others)
+        for part in self.children():  # none of ours has one; somebody's subclass may
+            if hasattr(part, 'init_weights') and not getattr(part, 'is_init', False):
+                part.init_weights()
+        if files:
+            from mmvim.checkpoints import load_backbone
+
+            for entry in files:
+                load_backbone(self, entry['checkpoint'], entry.get('prefix'), self.expected_missing)
+        self.is_init = True
+
+    def adapt_weights(self, found: dict[str, Tensor]) -> list[str]:
+        """Bring the weights in a file, of any variant, into the form that this backbone has them in, in place.
+
+        Args:
+            found: By the names that this backbone has for them.
+
+        Returns:
+            What was done, in words.
+
+        Raises:
+            ValueError: If that cannot be, with the reason.
+        """
+        return []
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
         """Depth of a parameter for layer-wise learning-rate decay.

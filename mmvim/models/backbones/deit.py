@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import torch.nn.functional as F
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmvim.models.layers import MLP, DropPath, drop_path_rates
@@ -14,7 +13,7 @@ from .base import run_block
 from .plain import PlainBackbone
 
 
-class Attention(BaseModule):
+class Attention(nn.Module):
     """Attention of every token to every other, by torch's fused operator.
 
     Args:
@@ -34,7 +33,7 @@ class Attention(BaseModule):
         return self.proj(F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
 
 
-class DeiTBlock(BaseModule):
+class DeiTBlock(nn.Module):
     """Attention and an MLP, each behind a norm and with a residual connection.
 
     Args:
@@ -87,6 +86,7 @@ class DeiT(PlainBackbone):
     """
 
     blocks_name: ClassVar[str] = 'blocks'
+    tokens_first: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -5,7 +5,6 @@ from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmvim.models.layers import DropPath
@@ -16,7 +15,7 @@ from .staged import Stage, StagedBackbone
 EPS = 1e-6
 
 
-class GatedCNNBlock(BaseModule):
+class GatedCNNBlock(nn.Module):
     """Mamba's block without the scan: a gate on channels of which some went through a depthwise convolution.
 
     Args:
@@ -44,7 +43,7 @@ class GatedCNNBlock(BaseModule):
         return x + self.drop_path(self.fc2(F.gelu(gate) * torch.cat([kept, mixed], -1)))
 
 
-class Stem(BaseModule):
+class Stem(nn.Module):
     """Two convolutions of stride 2, each with a norm, (B, H, W, in_channels) to (B, H / 4, W / 4, dims).
 
     Args:
@@ -65,7 +64,7 @@ class Stem(BaseModule):
         return self.norm2(self.conv2(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
 
 
-class Downsample(BaseModule):
+class Downsample(nn.Module):
     """A convolution of stride 2 and a norm, (B, H, W, C) to (B, H / 2, W / 2, out_channels)."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:

@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from mmvim.models.layers import PatchEmbed, PositionEmbedding
+from mmvim.models.layers import PatchEmbed, PositionEmbedding, fit_pos_embed
 
 from .base import Backbone
 
@@ -25,9 +25,12 @@ class PlainBackbone(Backbone):
 
     Attributes:
         blocks_name: Name of the list of blocks.
+        tokens_first: Whether rows of other tokens than those of patches stand in front in the table of positions, or
+            in the middle.
     """
 
     blocks_name: ClassVar[str]
+    tokens_first: ClassVar[bool]
 
     def __init__(
         self,
@@ -55,6 +58,11 @@ class PlainBackbone(Backbone):
         self.pos_embed = nn.Parameter(nn.init.trunc_normal_(table, std=0.02))
         self.pos_embed._no_weight_decay = True
         self.position_embedding = PositionEmbedding(grid)
+
+    def adapt_weights(self, found: dict[str, Tensor]) -> list[str]:
+        """Fit the position embedding of a file: its size, and the rows of other tokens."""
+        grid, stride = self.position_embedding.grid, self.patch_embed.stride
+        return fit_pos_embed(found, self.state_dict(), grid, stride, self.tokens_first)
 
     def _used_blocks(self) -> nn.ModuleList:
         """The blocks up to the last output."""

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import ClassVar
 
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmvim.models.layers import check_images, drop_path_rates
@@ -12,7 +11,7 @@ from mmvim.models.layers import check_images, drop_path_rates
 from .base import Backbone, run_block
 
 
-class Stage(BaseModule):
+class Stage(nn.Module):
     """Blocks of one resolution.
 
     Args:

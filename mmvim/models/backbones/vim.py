@@ -4,15 +4,14 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmvim.checkpoints import resize_pos_embed
 from mmvim.models.layers import (
     DropPath,
     MakeWalks,
     RMSNorm,
     drop_path_rates,
+    resize_pos_embed,
     rope_tables,
     rotate,
 )
@@ -23,7 +22,7 @@ from .plain import PlainBackbone
 from .vim_mixer import BidirectionalMixer
 
 
-class VimBlock(BaseModule):
+class VimBlock(nn.Module):
     """Norm and mixer, without the residual connection: that is the backbone's, which carries two streams.
 
     Args:
@@ -90,6 +89,7 @@ class Vim(PlainBackbone):
     """
 
     blocks_name: ClassVar[str] = 'layers'
+    tokens_first: ClassVar[bool] = False
 
     def __init__(
         self,

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import ClassVar
 
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmvim.models.layers import MLP, ConvNorm, DropPath, MakeWalks, PatchMerging
@@ -13,7 +12,7 @@ from .staged import Stage, StagedBackbone
 from .vmamba_mixer import SS2D
 
 
-class VSSBlock(BaseModule):
+class VSSBlock(nn.Module):
     """SS2D and, except in VMamba's first generation, an MLP, each behind a norm and with a residual connection.
 
     Args:

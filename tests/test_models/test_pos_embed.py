@@ -5,7 +5,7 @@ import torch
 from fill import fill_tensor
 from golden import Golden
 
-from mmvim.checkpoints import resize_pos_embed
+from mmvim.models.layers import resize_pos_embed
 
 
 @pytest.mark.parametrize('grid', [(16, 16), (32, 32), (12, 16)])

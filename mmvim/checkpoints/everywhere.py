@@ -10,7 +10,7 @@ from mmengine.runner import CheckpointLoader, checkpoint
 from .read import read
 
 
-def install() -> None:
+def read_safely_everywhere() -> None:
     """Let mmengine read checkpoints through :func:`~mmvim.checkpoints.read.read`, for the rest of the process.
 
     When mmengine's own safe reading refuses a file, it reads it again and runs what it finds. Where this function has
@@ -31,12 +31,12 @@ def install() -> None:
 
 # mmengine logs what stands behind "load_from_" in the names.
 def load_from_local(filename: str, map_location: Any = None) -> dict:
-    """Read a local file; see :func:`install`."""
+    """Read a local file; see :func:`read_safely_everywhere`."""
     return read(filename, map_location or 'cpu')
 
 
 def load_from_http(filename: str, map_location: Any = None, **_: Any) -> dict:
-    """Read an address; see :func:`install`."""
+    """Read an address; see :func:`read_safely_everywhere`."""
     return read(filename, map_location or 'cpu')
 
 

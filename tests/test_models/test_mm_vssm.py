@@ -6,8 +6,8 @@ from mmengine.registry import MODELS, DefaultScope
 from official_vmamba import CLASSIFIERS
 
 import mmvim.models  # noqa: F401  registers
-from mmvim.checkpoints.vmamba_config import from_official_config, is_gated
 from mmvim.models import VMamba
+from mmvim.models.backbones.mm_vssm import from_official_config, is_gated
 
 # As in upstream's dense configs.
 CURRENT = {

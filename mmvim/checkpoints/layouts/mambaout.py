@@ -6,16 +6,11 @@ different norms by ``head.norm``; ours puts the classifier under ``classifier.``
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import Tensor
 
-NAME = 'MambaOut'
-
-#: What a file may hold beyond a backbone, and why it is left out.
-LEFT_OUT = {
-    r'classifier\.': 'classifier',
-    r'outnorm\d': 'the model has no such output',
-}
+from .record import Layout, variant_of
 
 _SIGN = re.compile(r'(?P<front>(?:.*\.)?)stages\.\d+\.(blocks\.)?\d+\.fc1\.weight')
 _FROM_AUTHORS = (
@@ -36,17 +31,9 @@ _FROM_TIMM = (
     (r'^head\.pre_logits\.norm\.', 'classifier.head.norm.'),
     (r'^head\.fc\.', 'classifier.head.fc2.'),
 )
-# (channels per stage, blocks per stage): the published variants.
-_VARIANTS = {
-    ((48, 96, 192, 288), (3, 3, 9, 3)): 'femto',
-    ((48, 96, 192, 288), (3, 3, 15, 3)): 'kobe',
-    ((96, 192, 384, 576), (3, 3, 9, 3)): 'tiny',
-    ((96, 192, 384, 576), (3, 4, 27, 3)): 'small',
-    ((128, 256, 512, 768), (3, 4, 27, 3)): 'base',
-}
 
 
-def is_family(state: Mapping[str, Tensor]) -> bool:
+def fits(state: Mapping[str, Tensor]) -> bool:
     """Whether the names are those of a MambaOut, in the authors' layout, timm's or ours."""
     return any(map(_SIGN.fullmatch, state))
 
@@ -81,12 +68,8 @@ def _renamed(state: Mapping[str, Tensor], patterns: Sequence[tuple[str, str]]) -
     return {rename(key): tensor for key, tensor in state.items()}
 
 
-def describe(state: Mapping[str, Tensor], stride: int | None = None) -> str:
+def describe(state: Mapping[str, Tensor], variants: Mapping[str, Mapping[str, Any]]) -> str:
     """Say which MambaOut a backbone's state dict (our layout, no prefix) belongs to.
-
-    Args:
-        state: The state dict.
-        stride: Not used: MambaOut's is always 4.
 
     Returns:
         Such as "a MambaOut of arch 'tiny' (96-192-384-576 wide, depths 3-3-9-3)".
@@ -97,16 +80,21 @@ def describe(state: Mapping[str, Tensor], stride: int | None = None) -> str:
             stage = int(match[1])
             widths[stage], depths[stage] = tensor.shape[-1], depths.get(stage, 0) + 1
     widths, depths = ([numbers[stage] for stage in sorted(numbers)] for numbers in (widths, depths))
-    variant = _VARIANTS.get((tuple(widths), tuple(depths)))
+    variant = variant_of(variants, embed_dims=tuple(widths), depths=tuple(depths))
     name = f'a MambaOut of arch {variant!r}' if variant else 'a MambaOut'
     return f'{name} ({"-".join(map(str, widths))} wide, depths {"-".join(map(str, depths))})'
 
 
-def adapt(found: dict[str, Tensor], own: Mapping[str, Tensor], grid: tuple[int, int] | None = None) -> list[str]:
-    """Nothing to do: no tensor of a MambaOut depends on the size of the image."""
-    return []
-
-
-def stride_conflict(found: Mapping[str, Tensor], own: Mapping[str, Tensor], stride: int | None) -> bool:
-    """Whether a file was made for another patch stride than a model's: never, there is one only."""
-    return False
+LAYOUT = Layout(
+    name='MambaOut',
+    fits=fits,
+    from_official=from_official,
+    to_official=to_official,
+    left_out={r'classifier\.': 'classifier', r'outnorm\d': 'the model has no such output'},
+    classifier=(
+        ('classifier.norm.', 'head.norm.'),
+        ('classifier.head.norm.', 'head.hidden_norm.'),
+        ('classifier.head.', 'head.'),
+    ),
+    describe=describe,
+)

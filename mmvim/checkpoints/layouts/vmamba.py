@@ -8,16 +8,11 @@ official repository's present ones.
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
 
-NAME = 'VMamba'
-
-#: What a file may hold beyond a backbone, and why it is left out.
-LEFT_OUT = {
-    r'classifier\.': 'classifier',
-    r'outnorm\d': 'the model has no such output',
-}
+from .record import Layout, variant_of
 
 _WALKS = 4
 # Names in files of the first generation, by the official repository's later ones.
@@ -41,21 +36,8 @@ _NUMBERED_KEY = re.compile(r'(?P<front>.*\b)(?P<name>(patch_embed|downsample)\.\
 _NAMED_KEY = re.compile(r'(?P<front>.*\b)(?P<name>(patch_embed\.\d|downsample)\.(conv|norm)\.)(?P<leaf>weight|bias)')
 _LINEAR = re.compile(r'.*\b(op\.(in|out)_proj|mlp\.fc[12]|downsample\.reduction|classifier\.head)\.weight')
 
-# (channels of the first stage, blocks per stage, scanned channels / channels, whether gated): the published variants.
-_VARIANTS = {
-    (96, (2, 2, 8, 2), 1, False): 'tiny_s1l8',
-    (96, (2, 2, 5, 2), 2, False): 'tiny_s2l5',
-    (96, (2, 2, 15, 2), 2, False): 'small_s2l15',
-    (128, (2, 2, 15, 2), 2, False): 'base_s2l15',
-    (96, (2, 2, 20, 2), 1, False): 'small_s1l20',
-    (128, (2, 2, 20, 2), 1, False): 'base_s1l20',
-    (96, (2, 2, 9, 2), 2, True): 'v0_tiny',
-    (96, (2, 2, 27, 2), 2, True): 'v0_small',
-    (128, (2, 2, 27, 2), 2, True): 'v0_base',
-}
 
-
-def is_family(state: Mapping[str, Tensor]) -> bool:
+def fits(state: Mapping[str, Tensor]) -> bool:
     """Whether the names are those of a VMamba, in an official layout or in ours."""
     sign = re.compile(r'layers\.\d+\.blocks\.\d+\.(op|self_attention)\.(x_proj_weight|A_logs)$')
     return any(sign.search(key) for key in state)
@@ -104,12 +86,8 @@ def to_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return official
 
 
-def describe(state: Mapping[str, Tensor], stride: int | None = None) -> str:
+def describe(state: Mapping[str, Tensor], variants: Mapping[str, Mapping[str, Any]]) -> str:
     """Say which VMamba a backbone's state dict (our layout, no prefix) belongs to.
-
-    Args:
-        state: The state dict.
-        stride: Not used: VMamba's is always 4.
 
     Returns:
         Such as "a VMamba of arch 'v0_tiny' (96 wide, depths 2-2-9-2, scans 2 x as wide, gated, 16 states)".
@@ -124,7 +102,7 @@ def describe(state: Mapping[str, Tensor], stride: int | None = None) -> str:
     depths = tuple(stages.count(stage) for stage in sorted(set(stages), key=int))
     if None in (width, inner, states):
         return f'a VMamba (depths {"-".join(map(str, depths))})'
-    variant = _VARIANTS.get((width, depths, inner / width, gated))
+    variant = variant_of(variants, embed_dims=width, depths=depths, ssm_ratio=inner / width, gate=gated)
     name = f'a VMamba of arch {variant!r}' if variant else 'a VMamba'
     return (
         f'{name} ({width} wide, depths {"-".join(map(str, depths))}, scans {inner / width:g} x as wide, '
@@ -136,11 +114,13 @@ def _size(state: Mapping[str, Tensor], key: str, axis: int = 0) -> int | None:
     return state[key].shape[axis] if key in state else None
 
 
-def adapt(found: dict[str, Tensor], own: Mapping[str, Tensor], grid: tuple[int, int] | None = None) -> list[str]:
-    """Nothing to do: no tensor of a VMamba depends on the size of the image."""
-    return []
-
-
-def stride_conflict(found: Mapping[str, Tensor], own: Mapping[str, Tensor], stride: int | None) -> bool:
-    """Whether a file was made for another patch stride than a model's: never, there is one only."""
-    return False
+LAYOUT = Layout(
+    name='VMamba',
+    fits=fits,
+    from_official=from_official,
+    to_official=to_official,
+    left_out={r'classifier\.': 'classifier', r'outnorm\d': 'the model has no such output'},
+    # VMamba norms the last map before it is pooled, as it does for a dense model.
+    classifier=(('classifier.norm.', 'backbone.outnorm3.'), ('classifier.head.', 'head.fc.')),
+    describe=describe,
+)

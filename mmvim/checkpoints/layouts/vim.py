@@ -8,13 +8,12 @@ there and back gives the same file.
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from .pos_embed import resize_pos_embed
-
-NAME = 'Vim'
+from .record import Layout, variant_of
 
 #: Names of the stacked parameters of a mixer, and the official names of their two parts.
 _STACKED = {
@@ -30,21 +29,11 @@ _PART = {part: (ours, k) for ours, parts in _STACKED.items() for k, part in enum
 _MIXER = re.compile(r'(?P<block>.*\blayers\.\d+\.mixer\.)(?P<leaf>.+)')
 _OFFICIAL_NECK = re.compile(r'(?:backbone\.)?(?P<key>(?:fpn[12]|simfp_\d)\..+)')
 
-#: What a file may hold beyond a backbone, and why it is left out.
-LEFT_OUT = {
-    r'head\.': 'classifier',
-    r'norm_f\.': 'the model uses no final norm',
-    r'cls_token$': 'the model has no class token',
-    r'rope\.': 'computed',
-    r'neck\.': 'neck',
-}
-
-_WIDTHS = {192: 'Tiny', 384: 'Small', 768: 'Base'}
 # Rows of the position embedding at 224 x 224 without the class token, and the patch stride that this means.
 _STRIDES = {14 * 14: 16, 27 * 27: 8}
 
 
-def is_family(state: Mapping[str, Tensor]) -> bool:
+def fits(state: Mapping[str, Tensor]) -> bool:
     """Whether the names are those of a Vim, in the official layout or in ours."""
     return any(key.endswith(('.mixer.A_b_log', '.mixer.A_logs')) for key in state)
 
@@ -116,83 +105,33 @@ def _stack(state: Mapping[str, Tensor], block: str, ours: str) -> Tensor:
     return stacked.squeeze(2) if ours == 'conv1d_weight' else stacked
 
 
-def describe(state: Mapping[str, Tensor], stride: int | None = None) -> str:
+def describe(state: Mapping[str, Tensor], variants: Mapping[str, Mapping[str, Any]]) -> str:
     """Say which Vim a backbone's state dict (our layout, no prefix) belongs to, such as 'Vim-Small (384 wide, ...)'.
 
-    Args:
-        state: the state dict.
-        stride: of the patches, where it is known; otherwise it is told from a position embedding made at 224 x 224.
+    The stride of the patches is told from a position embedding made at 224 x 224.
     """
     proj = state.get('patch_embed.proj.weight')
     width = 'unknown' if proj is None else proj.shape[0]
     depth = 1 + max((int(key.split('.')[1]) for key in state if key.startswith('layers.')), default=-1)
-    stride = stride or _file_stride(state)
-    name = _WIDTHS.get(width) if depth == 24 else None
-    name = f'Vim-{name}{"+" if stride == 8 else ""}' if name else 'a Vim'
+    rows = state['pos_embed'].shape[1] - ('cls_token' in state) if 'pos_embed' in state else None
+    stride = _STRIDES.get(rows)
+    variant = variant_of(variants, embed_dims=width, depth=depth, patch_stride=16)
+    name = f'Vim-{variant.capitalize()}{"+" if stride == 8 else ""}' if variant else 'a Vim'
     return f'{name} ({width} wide, {depth} deep' + (f', patch stride {stride})' if stride else ')')
 
 
-def adapt(found: dict[str, Tensor], own: Mapping[str, Tensor], grid: tuple[int, int] | None = None) -> list[str]:
-    """Fit the position embedding and the class token of a file to a backbone, in place.
-
-    The class token stands in the middle of the sequence, and so does its row of the position embedding: of M patches
-    at index M // 2. A model without class token gets the table without that row. The table is resized to the model's.
-
-    Args:
-        found: the backbone's tensors in the file, our layout, no prefix. ``pos_embed`` is replaced.
-        own: the model's state dict.
-        grid: (h, w) of the model's own table; a square by default.
-
-    Returns:
-        What was done, in words.
-
-    Raises:
-        ValueError: if the table is of no square grid and of another size than the model's.
-    """
-    if 'pos_embed' not in found or 'pos_embed' not in own or found['pos_embed'].shape[2] != own['pos_embed'].shape[2]:
-        return []
-    file_row, patches = _split_class_row(found['pos_embed'], 'cls_token' in found)
-    own_row, own_patches = _split_class_row(own['pos_embed'], 'cls_token' in own)
-    new = grid or _square(own_patches.shape[1])
-    old = new if patches.shape[1] == own_patches.shape[1] else _square(patches.shape[1])
-    if old is None or new is None:
-        raise ValueError(
-            f'pos_embed of {patches.shape[1]} patches, no square, cannot be resized to {own_patches.shape[1]}'
-        )
-    done = [] if old == new else [f'position embedding {old[0]} x {old[1]} resized to {new[0]} x {new[1]}']
-    patches = resize_pos_embed(patches, old, new)
-    if 'cls_token' in own:
-        middle = patches.shape[1] // 2
-        row = own_row if file_row is None else file_row
-        patches = torch.cat([patches[:, :middle], row.to(patches), patches[:, middle:]], 1)
-    elif file_row is not None:
-        done.append('row of the class token taken out of the position embedding')
-    found['pos_embed'] = patches
-    return done
-
-
-def stride_conflict(found: Mapping[str, Tensor], own: Mapping[str, Tensor], stride: int | None) -> bool:
-    """Whether a file was made for another patch stride than a model's, as its position embedding tells."""
-    file_stride = _file_stride(found)
-    return stride in _STRIDES.values() and file_stride not in (None, stride) and _patches(found) != _patches(own)
-
-
-def _split_class_row(table: Tensor, has_class: bool) -> tuple[Tensor | None, Tensor]:
-    if not has_class:
-        return None, table
-    middle = (table.shape[1] - 1) // 2
-    return table[:, middle : middle + 1], torch.cat([table[:, :middle], table[:, middle + 1 :]], 1)
-
-
-def _square(rows: int) -> tuple[int, int] | None:
-    side = round(rows**0.5)
-    return (side, side) if side * side == rows else None
-
-
-def _patches(state: Mapping[str, Tensor]) -> int | None:
-    """Rows of the position embedding without that of the class token."""
-    return state['pos_embed'].shape[1] - ('cls_token' in state) if 'pos_embed' in state else None
-
-
-def _file_stride(state: Mapping[str, Tensor]) -> int | None:
-    return _STRIDES.get(_patches(state))
+LAYOUT = Layout(
+    name='Vim',
+    fits=fits,
+    from_official=from_official,
+    to_official=to_official,
+    left_out={
+        r'head\.': 'classifier',
+        r'norm_f\.': 'the model uses no final norm',
+        r'cls_token$': 'the model has no class token',
+        r'rope\.': 'computed',
+        r'neck\.': 'neck',
+    },
+    classifier=(('head.', 'head.fc.'),),
+    describe=describe,
+)
