@@ -8,6 +8,8 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from .pos_embed import check_pos_embed
+
 NAME = 'DeiT'
 
 #: What a file may hold beyond a backbone, and why it is left out.
@@ -63,6 +65,7 @@ def adapt(found: dict[str, Tensor], own: Mapping[str, Tensor], grid: tuple[int, 
     tokens = sum(token in found and token not in own for token in ('cls_token', 'dist_token'))
     if not tokens or 'pos_embed' not in found:
         return []
+    check_pos_embed(found['pos_embed'])
     found['pos_embed'] = found['pos_embed'][:, tokens:]
     return ['row of the class token taken out of the position embedding']
 

@@ -4,6 +4,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
+def check_pos_embed(table: Tensor) -> None:
+    """Refuse what is no position embedding of a file.
+
+    Raises:
+        ValueError: if it is not (1, n, C) of real numbers.
+    """
+    if table.ndim != 3 or table.shape[0] != 1 or not table.is_floating_point():
+        raise ValueError(f'pos_embed must be (1, n, C) of real numbers, got {tuple(table.shape)} of {table.dtype}')
+
+
 def resize_pos_embed(pos_embed: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
     """Interpolate a position embedding bicubically to another grid; differentiable.
 

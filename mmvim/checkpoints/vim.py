@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from .pos_embed import resize_pos_embed
+from .pos_embed import check_pos_embed, resize_pos_embed
 
 NAME = 'Vim'
 
@@ -147,9 +147,12 @@ def adapt(found: dict[str, Tensor], own: Mapping[str, Tensor], grid: tuple[int, 
         What was done, in words.
 
     Raises:
-        ValueError: if the table is of no square grid and of another size than the model's.
+        ValueError: if the table is none, or of no square grid and of another size than the model's.
     """
-    if 'pos_embed' not in found or 'pos_embed' not in own or found['pos_embed'].shape[2] != own['pos_embed'].shape[2]:
+    if 'pos_embed' not in found or 'pos_embed' not in own:
+        return []
+    check_pos_embed(found['pos_embed'])
+    if found['pos_embed'].shape[2] != own['pos_embed'].shape[2]:
         return []
     file_row, patches = _split_class_row(found['pos_embed'], 'cls_token' in found)
     own_row, own_patches = _split_class_row(own['pos_embed'], 'cls_token' in own)
@@ -191,7 +194,8 @@ def _square(rows: int) -> tuple[int, int] | None:
 
 def _patches(state: Mapping[str, Tensor]) -> int | None:
     """Rows of the position embedding without that of the class token."""
-    return state['pos_embed'].shape[1] - ('cls_token' in state) if 'pos_embed' in state else None
+    table = state.get('pos_embed')
+    return None if table is None or table.ndim != 3 else table.shape[1] - ('cls_token' in state)
 
 
 def _file_stride(state: Mapping[str, Tensor]) -> int | None:
