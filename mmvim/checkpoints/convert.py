@@ -51,17 +51,19 @@ def convert(source: str | os.PathLike, target: str | os.PathLike, to: str = 'our
     if not target.parent.is_dir():
         raise FileNotFoundError(f'there is no folder {target.parent} to write {target.name} into')
     checkpoint = read(source)
-    found = state_dict_of(checkpoint)
-    ours = from_official(found)
-    state = ours if to == 'ours' else to_official(ours)
+    try:
+        found = state_dict_of(checkpoint)
+        ours = from_official(found)
+        state = ours if to == 'ours' else to_official(ours)
+        meta = plain_meta(checkpoint)
+    except ValueError as error:
+        raise ValueError(f'{source}: {error}') from error
+    except (RuntimeError, IndexError) as error:  # of torch
+        raise ValueError(f'{source}: its tensors have not the shapes that their names promise') from error
     state = {key: _alone(tensor) for key, tensor in state.items()}
-    content: dict[str, Any] = {'model': state}
-    if to == 'ours':
-        try:
-            meta = plain_meta(checkpoint)
-        except ValueError as error:
-            raise ValueError(f'{source}: {error}') from None
-        content = {'state_dict': state, 'meta': {'dataset_meta': meta} if meta else {}}
+    content: dict[str, Any] = (
+        {'state_dict': state, 'meta': {'dataset_meta': meta} if meta else {}} if to == 'ours' else {'model': state}
+    )
     buffer = io.BytesIO()
     torch.save(content, buffer)
     write_atomically(target, buffer.getvalue())

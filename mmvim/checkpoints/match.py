@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
+from types import ModuleType
 from typing import Any
 
 from mmengine.logging import print_log
@@ -18,17 +19,22 @@ from .report import Report, shorten
 # In front of a backbone's own names, in files of segmentors, detectors, wrappers and self-supervised training.
 _PREFIXES = ('', 'backbone.', 'model.', 'encoder.', 'student.')
 _BACKBONE = 'backbone.'
+_NAME_LENGTH = 500
+_SHAPELESS = 'its tensors have not the shapes that their names promise'
 
 
 def state_dict_of(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
     """The weights in a checkpoint dict: under ``state_dict``, ``model``, or the dict itself; without ``module.``.
 
     Raises:
-        ValueError: if there are none.
+        ValueError: if there are none, or their names are no names.
     """
     state = next((checkpoint[key] for key in ('state_dict', 'model') if key in checkpoint), checkpoint)
     if isinstance(state, Mapping):
         tensors = {str(key): value for key, value in state.items() if isinstance(value, Tensor)}
+        strange = next((key for key in tensors if len(key) > _NAME_LENGTH or not key.isprintable()), None)
+        if strange is not None:
+            raise ValueError(f'the name {strange[:40]!r} of a tensor is no short line of text')
         if tensors:
             wrapped = all(key.startswith('module.') for key in tensors)
             return {key.removeprefix('module.'): value for key, value in tensors.items()} if wrapped else tensors
@@ -170,6 +176,8 @@ def _converted(checkpoint: Mapping[str, Any], name: str) -> dict[str, Tensor]:
         return from_official(state_dict_of(checkpoint))
     except ValueError as error:
         raise ValueError(f'{name}: {error}') from error
+    except (RuntimeError, IndexError) as error:  # of torch
+        raise ValueError(f'{name}: {_SHAPELESS}') from error
 
 
 def _fit_backbone(
@@ -182,7 +190,7 @@ def _fit_backbone(
             raise RuntimeError(f'{report.source} holds {name_of(found)}, the model is {family.NAME}')
         proj = getattr(getattr(module, 'patch_embed', None), 'proj', None)
         stride = proj.stride[0] if isinstance(proj, nn.Conv2d) else None
-        titles = f'{report.source} holds {family.describe(found)}, the model is {family.describe(own, stride)}'
+        titles = f'{report.source} holds {_described(family, found)}, the model is {family.describe(own, stride)}'
         if family.stride_conflict(found, own, stride):
             raise RuntimeError(f'{titles}: take the arch of the file, or the file of the arch')
         grid = getattr(getattr(module, 'position_embedding', None), 'grid', None)
@@ -190,6 +198,8 @@ def _fit_backbone(
             report.done += family.adapt(found, own, grid)
         except ValueError as error:
             raise RuntimeError(f'{report.source}: {error}') from error
+        except (RuntimeError, IndexError) as error:  # of torch
+            raise RuntimeError(f'{report.source}: {_SHAPELESS}') from error
         for key in [key for key in found if key not in own]:
             reason = next((why for sign, why in family.LEFT_OUT.items() if re.match(sign, key)), None)
             if reason is not None:
@@ -210,6 +220,13 @@ def _fit_backbone(
     report.new.update(dict.fromkeys(new, 'not in the file, as expected'))
     report.matched = len(found)
     report.total = len(found)
+
+
+def _described(family: ModuleType, found: Mapping[str, Tensor]) -> str:
+    try:
+        return family.describe(found)
+    except (ValueError, IndexError, ZeroDivisionError):  # numbers in names that are none, axes that are not there
+        return f'a {family.NAME} of strange names or shapes'
 
 
 def _shapes(wrong: Mapping[str, tuple[Tensor, Tensor]]) -> str:
