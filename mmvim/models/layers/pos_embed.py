@@ -63,9 +63,14 @@ def fit_pos_embed(
         What was done, in words.
 
     Raises:
-        ValueError: If the table was made for another stride, or is of no square grid and of another size.
+        ValueError: If the table is none, was made for another stride, or is of no square grid and of another size.
     """
-    if 'pos_embed' not in found or found['pos_embed'].shape[-1] != own['pos_embed'].shape[-1]:
+    if 'pos_embed' not in found:
+        return []
+    table = found['pos_embed']
+    if table.ndim != 3 or table.shape[0] != 1 or not table.is_floating_point():
+        raise ValueError(f'pos_embed must be (1, n, C) of real numbers, got {tuple(table.shape)} of {table.dtype}')
+    if table.shape[-1] != own['pos_embed'].shape[-1]:
         return []
     theirs, ours = (sum(token in state for token in _TOKENS) for state in (found, own))
     rows, patches = _split(found['pos_embed'], theirs, tokens_first)
