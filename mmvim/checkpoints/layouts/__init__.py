@@ -1,9 +1,9 @@
 """The layouts of checkpoints that are understood, one file a family."""
 
 from . import deit, mambaout, vim, vmamba
-from .record import Layout
+from .record import Layout, variant_of
 
-__all__ = ['LAYOUTS', 'Layout', 'add']
+__all__ = ['LAYOUTS', 'Layout', 'add', 'variant_of']
 
 #: In the order in which a file is compared with them.
 LAYOUTS: list[Layout] = []
