@@ -5,6 +5,7 @@
 //   Tensor empty(const Sizes&, ScalarType)                  fresh memory there, of at least one element
 //   static void require(ScalarType io, ScalarType out)      raises where the kernels do not take these types
 //   static ScalarType gradient_type(ScalarType io)          of the gradients that the kernels write for inputs of type io
+//   kWritesRows                                             whether they write du, ddelta and dx even if nobody wants them
 //   void run(const ScanForward&), ... one for every operator
 #pragma once
 #include <torch/csrc/stable/library.h>
@@ -20,6 +21,7 @@
 #include <vector>
 
 #include "../core/arguments.h"
+#include "../core/poison.h"
 #include "../core/walk.h"
 
 namespace mmvim::binding {
@@ -203,11 +205,18 @@ inline Tensor cast(const Tensor& t, ScalarType type) {
   return t.scalar_type() == type ? t : torch::stable::to(t, type);
 }
 
+// Which of `count` gradients are wanted; all by default.
+inline std::vector<bool> wanted_of(const std::optional<std::vector<bool>>& output_mask, size_t count) {
+  if (!output_mask) return std::vector<bool>(count, true);
+  STD_TORCH_CHECK(output_mask->size() == count, "mmvim kernels: output_mask must have ", count, " values");
+  return *output_mask;
+}
+
 template <class Device>
 Gradients scan_backward(Tensor grad, Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Optional D, Optional z,
                         Optional delta_bias, Optional dt_weight, Optional table, Tensor states, Sizes kinds,
                         int64_t height, int64_t width, bool delta_softplus, bool u_step, bool param_step, bool merge,
-                        double scale) {
+                        double scale, std::optional<std::vector<bool>> output_mask) {
   Device::require(u.scalar_type(), grad.scalar_type());
   Device device(u);
   u = with_unit_stride(u), delta = with_unit_stride(delta), B = with_unit_stride(B), C = with_unit_stride(C);
@@ -223,24 +232,28 @@ Gradients scan_backward(Tensor grad, Tensor u, Tensor delta, Tensor A, Tensor B,
   STD_TORCH_CHECK(grad.numel() == p.batch * (merge ? 1 : K) * L * p.channels && grad.dim() == (merge ? 3 : 4),
                   "mmvim kernels: grad must have the shape of the output");
   Results<Device> make(device, u, nothing_to_do(p));
-  const auto optional = [&](const Optional& like, ScalarType type) { return make(like ? sizes(*like) : Sizes{0}, type); };
-  Tensor du = make(sizes(u), slope), ddelta = make(sizes(delta), slope), dA = make(sizes(A), state);
-  Tensor dB = make(sizes(B), slope), dC = make(sizes(C), slope), dD = optional(D, state), dz = optional(z, slope);
-  Tensor dbias = optional(delta_bias, state), dweight = optional(dt_weight, state);
+  const std::vector<bool> wanted = wanted_of(output_mask, 9);
+  // What is written in any case is made in any case, and left out of the result.
+  const auto gradient = [&](int index, const Optional& of, ScalarType type, bool always = false) {
+    return make(of && (wanted[index] || always) ? sizes(*of) : Sizes{0}, type);
+  };
+  Tensor du = gradient(0, u, slope, Device::kWritesRows), ddelta = gradient(1, delta, slope, Device::kWritesRows);
+  Tensor dA = gradient(2, A, state), dB = gradient(3, B, slope), dC = gradient(4, C, slope);
+  Tensor dD = gradient(5, D, state), dz = gradient(6, z, slope), dbias = gradient(7, delta_bias, state);
+  Tensor dweight = gradient(8, dt_weight, state);
   if (!nothing_to_do(p)) {
+    const auto data = [](Tensor& t) { return t.numel() ? t.mutable_data_ptr() : nullptr; };
     p.grad_type = dtype(grad.scalar_type()), p.grad = rows(grad), p.saved = states.const_data_ptr();
     if (merge) p.grad.walk = 0;
-    p.du = du.mutable_data_ptr(), p.ddelta = ddelta.mutable_data_ptr(), p.da = dA.mutable_data_ptr();
-    p.db = dB.mutable_data_ptr(), p.dc = dC.mutable_data_ptr();
-    p.dskip = D ? dD.mutable_data_ptr() : nullptr, p.dz = z ? dz.mutable_data_ptr() : nullptr;
-    p.dbias = delta_bias ? dbias.mutable_data_ptr() : nullptr;
-    p.ddt_weight = dt_weight ? dweight.mutable_data_ptr() : nullptr;
+    p.du = data(du), p.ddelta = data(ddelta), p.da = data(dA), p.db = data(dB), p.dc = data(dC);
+    p.dskip = data(dD), p.dz = data(dz), p.dbias = data(dbias), p.ddt_weight = data(dweight);
     p.u_shared = u.size(1) == 1, p.delta_shared = delta.size(1) == 1, p.b_shared = B.size(1) == 1;
     p.c_shared = C.size(1) == 1, p.a_shared = A.size(0) == 1, p.skip_shared = D && D->size(0) == 1;
     p.bias_shared = delta_bias && delta_bias->size(0) == 1, p.dt_weight_shared = dt_weight && dt_weight->size(0) == 1;
     device.run(p);
   }
-  return {cast(du, io), cast(ddelta, io), dA, cast(dB, io), cast(dC, io), dD, cast(dz, io), dbias, dweight};
+  const auto result = [&](int index, const Tensor& t) { return wanted[index] ? cast(t, io) : make({0}, io); };
+  return {result(0, du), result(1, ddelta), dA, cast(dB, io), cast(dC, io), dD, cast(dz, io), dbias, dweight};
 }
 
 template <class Device>
@@ -262,7 +275,8 @@ Tensor walk_conv(Tensor x, Tensor weight, Optional bias, Optional table, Sizes k
 template <class Device>
 std::tuple<Tensor, Tensor, Tensor> walk_conv_backward(Tensor grad, Tensor x, Tensor weight, Optional bias,
                                                       Optional table, Sizes kinds, int64_t height, int64_t width,
-                                                      bool silu, bool step) {
+                                                      bool silu, bool step,
+                                                      std::optional<std::vector<bool>> output_mask) {
   Device::require(x.scalar_type(), x.scalar_type());
   Device device(x);
   x = with_unit_stride(x), grad = with_unit_stride(grad);
@@ -273,14 +287,18 @@ std::tuple<Tensor, Tensor, Tensor> walk_conv_backward(Tensor grad, Tensor x, Ten
                   "mmvim kernels: grad must have the shape and dtype of the output");
   const ScalarType state = state_type(x.scalar_type());
   Results<Device> make(device, x, nothing_to_do(p));
-  Tensor dx = make(sizes(x), Device::gradient_type(x.scalar_type())), dweight = make(sizes(weight), state);
-  Tensor dbias = make(bias ? sizes(*bias) : Sizes{0}, state);
+  const std::vector<bool> wanted = wanted_of(output_mask, 3);
+  const auto gradient = [&](const Optional& of, bool want, ScalarType type) {
+    return make(of && want ? sizes(*of) : Sizes{0}, type);
+  };
+  Tensor dx = gradient(x, wanted[0] || Device::kWritesRows, Device::gradient_type(x.scalar_type()));
+  Tensor dweight = gradient(weight, wanted[1], state), dbias = gradient(bias, wanted[2], state);
   if (!nothing_to_do(p)) {
-    p.grad = rows(grad), p.dx = dx.mutable_data_ptr(), p.dweight = dweight.mutable_data_ptr();
-    p.dbias = bias ? dbias.mutable_data_ptr() : nullptr;
+    const auto data = [](Tensor& t) { return t.numel() ? t.mutable_data_ptr() : nullptr; };
+    p.grad = rows(grad), p.dx = data(dx), p.dweight = data(dweight), p.dbias = data(dbias);
     device.run(p);
   }
-  return {cast(dx, x.scalar_type()), dweight, dbias};
+  return {wanted[0] ? cast(dx, x.scalar_type()) : make({0}, x.scalar_type()), dweight, dbias};
 }
 
 template <class Device, class Library>

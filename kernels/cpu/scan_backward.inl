@@ -133,16 +133,17 @@ class BackwardWorker {
   // Tokens that no walk of a table visits get no gradient from any tile.
   void zero_gradients() {
     const int64_t walks = p.walks.count;
-    for (int64_t k = 0; k < (p.u_shared ? 1 : walks); ++k)
+    for (int64_t k = 0; p.du && k < (p.u_shared ? 1 : walks); ++k)
       zero_rows(at(p.du, p.u_shared, u_row_count(), k), p.channels, u_row_count(), g_.width);
-    if (!p.rank)
+    if (p.ddelta && !p.rank)
       for (int64_t k = 0; k < (p.delta_shared ? 1 : walks); ++k)
         zero_rows(at(p.ddelta, p.delta_shared, param_row_count(), k), p.channels, param_row_count(), g_.width);
     if (p.dz) zero_rows(at(p.dz, true, p.walks.tokens, 0), p.channels, p.walks.tokens, g_.width);
     for (int64_t k = 0; k < walks; ++k) {
-      if (!p.b_shared || !k) fill_zero(part(partials.b, p.b_shared, k, p.states), param_row_count() * p.states);
-      if (!p.c_shared || !k) fill_zero(part(partials.c, p.c_shared, k, p.states), param_row_count() * p.states);
-      if (p.rank && (!p.delta_shared || !k)) fill_zero(part(partials.low, p.delta_shared, k, p.rank), param_row_count() * p.rank);
+      if (partials.b && (!p.b_shared || !k)) fill_zero(part(partials.b, p.b_shared, k, p.states), param_row_count() * p.states);
+      if (partials.c && (!p.c_shared || !k)) fill_zero(part(partials.c, p.c_shared, k, p.states), param_row_count() * p.states);
+      if (partials.low && (!p.delta_shared || !k))
+        fill_zero(part(partials.low, p.delta_shared, k, p.rank), param_row_count() * p.rank);
     }
   }
 
@@ -163,7 +164,9 @@ class BackwardWorker {
     ahead.used = 0;
     if (s) {
       find_rows(p.walks, k_, s - kTile, kTile, next);
-      look_ahead();
+      look_ahead<T>(p, b_, k_, g_, next, ahead);
+      ahead.add(p.grad_type, p.grad.data, b_ * p.grad.batch + k_ * p.grad.walk + g_.first, p.grad.row, next, next.token,
+                V);
     }
     load_states(s);
     load_inputs();
@@ -183,14 +186,14 @@ class BackwardWorker {
         step(d, x, dy.data + tile, a2, bn, cn, stride, rows.count, decays.data, states.data, carry.data + state,
              da.data + state, db.data, dc.data, s1.data + tile, s2.data + tile);
       }
-      deliver_sums<NS>(db.data, part(partials.b, p.b_shared, k_, p.states), p.states, n, p.b_shared);
-      deliver_sums<NS>(dc.data, part(partials.c, p.c_shared, k_, p.states), p.states, n, p.c_shared);
+      if (partials.b) deliver_sums<NS>(db.data, part(partials.b, p.b_shared, k_, p.states), p.states, n, p.b_shared);
+      if (partials.c) deliver_sums<NS>(dc.data, part(partials.c, p.c_shared, k_, p.states), p.states, n, p.c_shared);
     });
     combine();
-    deliver(p.du, p.u_shared, u_row_count(), u_rows(p, rows), s1.data);
+    if (p.du) deliver(p.du, p.u_shared, u_row_count(), u_rows(p, rows), s1.data);
     if (p.rank)
       deliver_low_rank();
-    else
+    else if (p.ddelta)
       deliver(p.ddelta, p.delta_shared, param_row_count(), param_rows(p, rows), s2.data);
     if (p.dz) deliver(p.dz, true, p.walks.tokens, rows.token, y.data);
   }
@@ -206,17 +209,6 @@ class BackwardWorker {
         const T* from = in + n * p.channels + i * V;
         store<T>(h.data + (i * p.states + n) * V, left >= V ? load<T>(from) : load_some<T>(from, left));
       }
-  }
-
-  void look_ahead() {
-    const int64_t *u_at = u_rows(p, next), *param_at = param_rows(p, next);
-    ahead.add(p.io, p.u.data, b_ * p.u.batch + k_ * p.u.walk + g_.first, p.u.row, next, u_at, V);
-    ahead.add(p.io, p.delta.data, b_ * p.delta.batch + k_ * p.delta.walk + (p.rank ? 0 : g_.first), p.delta.row, next,
-              param_at, p.rank ? 0 : V);
-    ahead.add(p.io, p.b.data, b_ * p.b.batch + k_ * p.b.walk, p.b.row, next, param_at, 0);
-    ahead.add(p.io, p.c.data, b_ * p.c.batch + k_ * p.c.walk, p.c.row, next, param_at, 0);
-    if (p.z.data) ahead.add(p.io, p.z.data, b_ * p.z.batch + g_.first, p.z.row, next, next.token, V);
-    ahead.add(p.grad_type, p.grad.data, b_ * p.grad.batch + k_ * p.grad.walk + g_.first, p.grad.row, next, next.token, V);
   }
 
   void load_inputs() {
@@ -293,8 +285,7 @@ class BackwardWorker {
   // Through the projection: gradients of the low-rank delta (a sum over channels) and of the weight (over steps).
   void deliver_low_rank() {
     const int rank = static_cast<int>(p.rank);
-    T* out = part(partials.low, p.delta_shared, k_, rank);
-    for_pieces<kStatesBackward>(rank, [&]<class P>(int64_t r, P) {
+    if (partials.low) for_pieces<kStatesBackward>(rank, [&]<class P>(int64_t r, P) {
       for (int t = 0; t < rows.count; ++t)
         for (int j = 0; j < P::size; ++j) {
           Vec<T> sum = {};
@@ -302,9 +293,9 @@ class BackwardWorker {
             sum += load<T>(s2.data + (i * kTile + t) * V) * load<T>(parameters.weight.data + (i * rank + r + j) * V);
           store<T>(db.data + (t * P::size + j) * V, sum);
         }
-      deliver_sums<P::size>(db.data, out, rank, r, p.delta_shared);
+      deliver_sums<P::size>(db.data, part(partials.low, p.delta_shared, k_, rank), rank, r, p.delta_shared);
     });
-    for (int i = 0; i < g_.blocks; ++i)
+    for (int i = 0; partials.weight && i < g_.blocks; ++i)
       for (int r = 0; r < rank; ++r) {
         T* weight = dweight.data + (i * rank + r) * V;
         Vec<T> sum = load<T>(weight);
@@ -317,11 +308,11 @@ class BackwardWorker {
     const int64_t first = (b_ * p.walks.count + k_) * p.channels + g_.first;
     for (int c = 0; c < g_.width; ++c) {
       const int i = c / V, lane = c % V;
-      for (int64_t n = 0; n < p.states; ++n)
+      for (int64_t n = 0; partials.a && n < p.states; ++n)
         partials.a[(first + c) * p.states + n] = da.data[(i * p.states + n) * V + lane];
       if (partials.skip) partials.skip[first + c] = dskip.data[c];
       if (partials.bias) partials.bias[first + c] = dbias.data[c];
-      for (int64_t r = 0; r < p.rank; ++r)
+      for (int64_t r = 0; partials.weight && r < p.rank; ++r)
         partials.weight[(first + c) * p.rank + r] = dweight.data[(i * p.rank + r) * V + lane];
     }
   }

@@ -68,6 +68,19 @@ MMVIM_HD const int64_t* param_rows(const ScanInputs& p, const TileRows& rows) {
   return p.param_step ? rows.own : rows.token;
 }
 
+// The inputs' rows of the next tile.
+template <class T>
+static void look_ahead(const ScanInputs& p, int64_t b, int64_t k, const Group& g, const TileRows& next, Ahead& ahead) {
+  constexpr int V = kLanes<T>;
+  const int64_t *u_at = u_rows(p, next), *param_at = param_rows(p, next);
+  ahead.add(p.io, p.u.data, b * p.u.batch + k * p.u.walk + g.first, p.u.row, next, u_at, V);
+  ahead.add(p.io, p.delta.data, b * p.delta.batch + k * p.delta.walk + (p.rank ? 0 : g.first), p.delta.row, next,
+            param_at, p.rank ? 0 : V);
+  ahead.add(p.io, p.b.data, b * p.b.batch + k * p.b.walk, p.b.row, next, param_at, 0);
+  ahead.add(p.io, p.c.data, b * p.c.batch + k * p.c.walk, p.c.row, next, param_at, 0);
+  if (p.z.data) ahead.add(p.io, p.z.data, b * p.z.batch + g.first, p.z.row, next, next.token, V);
+}
+
 // tile = delta before softplus: bias added, low rank projected. `low` is scratch for kTile rows of it.
 template <class T>
 static void load_delta(const ScanInputs& p, int64_t b, int64_t k, const TileRows& rows, const Group& g,
@@ -177,7 +190,8 @@ class ForwardWorker {
       ahead.used = 0;
       if (following > 0) {
         find_rows(p.walks, k_, s + kTile, static_cast<int>(following), next);
-        look_ahead();
+        look_ahead<T>(p, b_, k_, g_, next, ahead);
+        ahead.add(p.out, p.y, output_offset() + g_.first, p.channels, next, next.token, V);
       }
       if (s && p.saved) save(s);
       load_inputs();
@@ -294,17 +308,6 @@ class ForwardWorker {
 
  private:
   static constexpr int V = kLanes<T>;
-
-  void look_ahead() {
-    const int64_t *u_at = u_rows(p, next), *param_at = param_rows(p, next);
-    ahead.add(p.io, p.u.data, b_ * p.u.batch + k_ * p.u.walk + g_.first, p.u.row, next, u_at, V);
-    ahead.add(p.io, p.delta.data, b_ * p.delta.batch + k_ * p.delta.walk + (p.rank ? 0 : g_.first), p.delta.row, next,
-              param_at, p.rank ? 0 : V);
-    ahead.add(p.io, p.b.data, b_ * p.b.batch + k_ * p.b.walk, p.b.row, next, param_at, 0);
-    ahead.add(p.io, p.c.data, b_ * p.c.batch + k_ * p.c.walk, p.c.row, next, param_at, 0);
-    if (p.z.data) ahead.add(p.io, p.z.data, b_ * p.z.batch + g_.first, p.z.row, next, next.token, V);
-    ahead.add(p.out, p.y, output_offset() + g_.first, p.channels, next, next.token, V);
-  }
 
   void load_inputs() {
     load_tile(p.io, p.u.data, b_ * p.u.batch + k_ * p.u.walk, p.u.row, u_rows(p, rows), rows.count, g_, u.data);

@@ -18,10 +18,6 @@ constexpr int kWarp = 32;
 constexpr int kGroup = 32;  // channels of a block; a lane loads the same channel of every row
 constexpr unsigned kAllLanes = 0xffffffffu;
 
-MMVIM_HD int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-MMVIM_HD int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-MMVIM_HD int64_t larger(int64_t a, int64_t b) { return a < b ? b : a; }
-
 // ---- routes (host) ----------------------------------------------------------------------------------------------------
 
 struct Route {

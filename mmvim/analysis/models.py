@@ -8,6 +8,7 @@ from inspect import signature
 from torch import nn
 
 from mmvim.catalogue import FAMILIES
+from mmvim.errors import UserImportError, UserValueError
 from mmvim.names import hint
 from mmvim.registry import MODELS
 
@@ -39,7 +40,7 @@ def _resnet(depth: int, size: int) -> nn.Module:
             return import_module(f'{package}.models').ResNet(depth)
         except ImportError:
             continue
-    raise ImportError("ResNet is mmdet's or mmseg's: pip install -c constraints.txt -e '.[seg]'")
+    raise UserImportError("ResNet is mmdet's or mmseg's: pip install -c constraints.txt -e '.[seg]'")
 
 
 def _named() -> dict[str, tuple[str, Callable[[int], nn.Module]]]:
@@ -86,5 +87,5 @@ def build(name: str, size: int) -> nn.Module:
 
 def _lookup(name: str) -> tuple[str, Callable[[int], nn.Module]]:
     if name not in NAMED:
-        raise ValueError(f'unknown model {name!r}{hint(name, NAMED)}; there are {", ".join(NAMED)}')
+        raise UserValueError(f'unknown model {name!r}{hint(name, NAMED)}; there are {", ".join(NAMED)}')
     return NAMED[name]

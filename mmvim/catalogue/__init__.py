@@ -4,6 +4,8 @@ The records are the single source of ``configs/*/metafile.yml``, ``model-index.y
 table of the README, see :mod:`mmvim.zoo.documents`. Importing this needs nothing but Python.
 """
 
+from mmvim.errors import UserValueError
+
 from . import baselines, mambaout, vim, vmamba
 from .find import find, select
 from .records import METRICS, Family, Flops, Model, OfficialFile, Published
@@ -41,7 +43,7 @@ def add(family: Family) -> None:
     """
     twice = {model.name for model in MODELS} & {model.name for model in family.models}
     if family.name in FAMILIES or twice:
-        raise ValueError(f'there is {", ".join(sorted(twice)) or family.name} in the catalogue already')
+        raise UserValueError(f'there is {", ".join(sorted(twice)) or family.name} in the catalogue already')
     FAMILIES[family.name] = family
     MODELS.extend(family.models)
     FILES.update((file.name, file) for file in family.files)

@@ -8,8 +8,9 @@ from . import (
     library,  # noqa: F401  defines torch.ops.mmvim
     mamba_backend,
 )
-from .backends import resolve
-from .chunked import state_dtype
+from .backends import Implementation, resolve
+from .form import Form, Tensors
+from .walking import state_dtype
 from .walks import Walks
 
 _TABLES = WeakTensorKeyDictionary()  # copies of walks' tables, by table and then by device
@@ -109,21 +110,17 @@ def scan(
     A, D, delta_bias, dt_weight = (
         None if x is None else x.to(dtype).contiguous() for x in (A, D, delta_bias, dt_weight)
     )
-    tensors = (u, delta, A, B, C, D, z, delta_bias, dt_weight)
+    tensors = Tensors(u, delta, A, B, C, D, z, delta_bias, dt_weight)
     _same_device(u, delta=delta, A=A, B=B, C=C, D=D, z=z, delta_bias=delta_bias, dt_weight=dt_weight)
+    form = Form(walks.kinds, walks.height, walks.width, delta_softplus, u_step, param_step, merge == 'sum', scale)
     out_dtype = out_dtype or u.dtype
     taken = resolve(backend, u.device, 'scan', torch.float64 in (u.dtype, out_dtype))
-    if taken == 'mamba_ssm':
-        y, last_state = mamba_backend.scan(
-            *tensors, walks, delta_softplus, u_step, param_step, merge == 'sum', scale, out_dtype
-        )
+    if taken is Implementation.MAMBA_SSM:
+        y, last_state = mamba_backend.scan(tensors, walks, form, out_dtype)
     else:
         save = torch.is_grad_enabled() and not _exporting() and any(x is not None and x.requires_grad for x in tensors)
-        op = torch.ops.mmvim.scan_torch if taken == 'torch' else torch.ops.mmvim.scan
-        y, _, last_state = op(
-            *tensors, _table(walks, u), walks.kinds, walks.height, walks.width,
-            delta_softplus, u_step, param_step, merge == 'sum', scale, out_dtype, save,
-        )  # fmt: skip
+        op = torch.ops.mmvim.scan_torch if taken is Implementation.TORCH else torch.ops.mmvim.scan
+        y, _, last_state = op(*tensors, _table(walks, u), *form, out_dtype, save)
     return (y, last_state) if return_last_state else y
 
 
@@ -174,9 +171,9 @@ def walk_conv(
     weight, bias = (None if t is None else t.to(dtype).contiguous() for t in (weight, bias))
     x = x if x.stride(-1) == 1 else x.contiguous()
     taken = resolve(backend, x.device, 'walk_conv', x.dtype == torch.float64)
-    if taken == 'mamba_ssm':
+    if taken is Implementation.MAMBA_SSM:
         return mamba_backend.walk_conv(x, weight, bias, walks, activation == 'silu', step)
-    op = torch.ops.mmvim.walk_conv_torch if taken == 'torch' else torch.ops.mmvim.walk_conv
+    op = torch.ops.mmvim.walk_conv_torch if taken is Implementation.TORCH else torch.ops.mmvim.walk_conv
     return op(x, weight, bias, _table(walks, x), walks.kinds, walks.height, walks.width, activation == 'silu', step)
 
 

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import walks
-from .chunked import state_dtype
 from .interface import scan, walk_conv
+from .walking import state_dtype
 
 
 def selective_scan_fn(

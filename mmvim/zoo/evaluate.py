@@ -12,6 +12,7 @@ from mmengine.config import Config
 from rich.console import Console
 
 from mmvim.catalogue.records import DATASETS
+from mmvim.errors import UserRuntimeError
 from mmvim.paths import ROOT
 from mmvim.preflight.finding import Finding, demand
 
@@ -104,7 +105,9 @@ def _alone(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise RuntimeError(f'another evaluation writes into {folder}: wait for it, or give another --out') from None
+            raise UserRuntimeError(
+                f'another evaluation writes into {folder}: wait for it, or give another --out'
+            ) from None
         yield
 
 

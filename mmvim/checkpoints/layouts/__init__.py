@@ -1,5 +1,7 @@
 """The layouts of checkpoints that are understood, one file a family."""
 
+from mmvim.errors import UserValueError
+
 from . import deit, mambaout, vim, vmamba
 from .record import Layout, variant_of
 
@@ -16,7 +18,7 @@ def add(layout: Layout) -> None:
         ValueError: If there is a layout of that name.
     """
     if any(known.name == layout.name for known in LAYOUTS):
-        raise ValueError(f'there is a layout {layout.name!r} already')
+        raise UserValueError(f'there is a layout {layout.name!r} already')
     LAYOUTS.append(layout)
 
 
