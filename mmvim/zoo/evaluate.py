@@ -12,7 +12,7 @@ from mmengine.config import Config
 from rich.console import Console
 
 from mmvim.catalogue.records import DATASETS
-from mmvim.errors import UserRuntimeError
+from mmvim.errors import UserFileNotFoundError, UserRuntimeError
 from mmvim.paths import ROOT
 from mmvim.preflight.finding import Finding, demand
 
