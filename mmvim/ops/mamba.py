@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import walks
-from .interface import scan, walk_conv
+from .interface import expect_optional_tensors, expect_tensors, scan, walk_conv
 from .walking import state_dtype
 
 
@@ -55,6 +55,8 @@ def selective_scan_fn(
         TypeError: If A is complex, or a dtype is not supported.
         ValueError: If shapes or devices do not fit.
     """
+    expect_tensors(u=u, delta=delta, A=A, B=B, C=C)
+    expect_optional_tensors(D=D, z=z, delta_bias=delta_bias)
     if A.is_complex():
         raise TypeError('A is complex: complex states are not supported, A must be real')
     if u.dim() != 3 or 0 in u.shape or A.dim() != 2:
@@ -162,6 +164,8 @@ def causal_conv1d_fn(
     """
     if seq_idx is not None:
         raise NotImplementedError('seq_idx: several sequences in one row are not supported, pass one sequence per row')
+    expect_tensors(x=x, weight=weight)
+    expect_optional_tensors(bias=bias, initial_states=initial_states, final_states_out=final_states_out)
     if activation not in (None, 'silu', 'swish'):
         raise ValueError(f"activation={activation!r}: expected None, 'silu' or 'swish'")
     if x.dim() != 3 or 0 in x.shape or weight.dim() != 2 or weight.shape[1] == 0:
