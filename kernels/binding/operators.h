@@ -5,6 +5,7 @@
 //   Tensor empty(const Sizes&, ScalarType)                  fresh memory there, of at least one element
 //   static void require(ScalarType io, ScalarType out)      raises where the kernels do not take these types
 //   static ScalarType gradient_type(ScalarType io)          of the gradients that the kernels write for inputs of type io
+//   kHost                                                   whether its memory is the host's
 //   kWritesRows                                             whether they write du, ddelta and dx even if nobody wants them
 //   void run(const ScanForward&), ... one for every operator
 #pragma once
@@ -72,14 +73,25 @@ inline Tensor with_unit_stride(const Tensor& t) {
 }
 inline Optional with_unit_stride(const Optional& t) { return t ? Optional(with_unit_stride(*t)) : t; }
 
-inline Walks walks(const Optional& table, const Sizes& kinds, int64_t height, int64_t width) {
+// The walks of an operator. `readable`: whether the table is in the host's memory, and its values can be looked at here;
+// kernels that read it elsewhere take what is outside of the grid for no token.
+inline Walks walks(const Optional& table, const Sizes& kinds, int64_t height, int64_t width, bool readable) {
+  STD_TORCH_CHECK(height >= 0 && width >= 0 && height <= INT32_MAX && width <= INT32_MAX &&
+                      height * width <= INT32_MAX,
+                  "mmvim kernels: no grid of tokens has height ", height, " and width ", width);
   const int64_t tokens = height * width;
   if (table) {
-    STD_TORCH_CHECK(table->scalar_type() == ScalarType::Int && table->is_contiguous(),
-                    "mmvim kernels: table must be a contiguous int32 tensor");
-    return {table->size(0), table->size(1), tokens, height, width, nullptr,
-            static_cast<const int32_t*>(table->const_data_ptr())};
+    STD_TORCH_CHECK(table->scalar_type() == ScalarType::Int && table->dim() == 2 && table->is_contiguous(),
+                    "mmvim kernels: table must be a contiguous int32 tensor (walks, steps)");
+    const int32_t* data = static_cast<const int32_t*>(table->const_data_ptr());
+    bool inside = true;
+    for (int64_t i = 0; readable && i < table->numel(); ++i) inside &= data[i] >= -1 && data[i] < tokens;
+    STD_TORCH_CHECK(inside, "mmvim kernels: walks leave the grid: the table must hold tokens 0 to ", tokens - 1,
+                    " and -1 for none");
+    return {table->size(0), table->size(1), tokens, height, width, nullptr, data};
   }
+  for (const int64_t kind : kinds)
+    STD_TORCH_CHECK(kind >= kRow && kind <= kColumnReversed, "mmvim kernels: kinds of walks are 0 to 3, got ", kind);
   return {static_cast<int64_t>(kinds.size()), tokens, tokens, height, width, kinds.data(), nullptr};
 }
 
@@ -100,8 +112,8 @@ inline void check_parameter(const char* name, const Tensor& t, int64_t walks, co
 inline void fill(ScanInputs& p, const Tensor& u, const Tensor& delta, const Tensor& A, const Tensor& B, const Tensor& C,
                  const Optional& D, const Optional& z, const Optional& delta_bias, const Optional& dt_weight,
                  const Optional& table, const Sizes& kinds, int64_t height, int64_t width, bool delta_softplus,
-                 bool u_step, bool param_step, bool merge, double scale) {
-  p.walks = walks(table, kinds, height, width);
+                 bool u_step, bool param_step, bool merge, double scale, bool readable) {
+  p.walks = walks(table, kinds, height, width, readable);
   const int64_t K = p.walks.count, L = p.walks.tokens, S = p.walks.steps;
   p.batch = u.size(0), p.channels = u.size(3), p.states = A.size(2), p.rank = dt_weight ? dt_weight->size(2) : 0;
   p.delta_softplus = delta_softplus, p.u_step = u_step, p.param_step = param_step, p.merge = merge, p.scale = scale;
@@ -128,8 +140,8 @@ inline void fill(ScanInputs& p, const Tensor& u, const Tensor& delta, const Tens
 }
 
 inline void fill(ConvInputs& p, const Tensor& x, const Tensor& weight, const Optional& bias, const Optional& table,
-                 const Sizes& kinds, int64_t height, int64_t width, bool silu, bool step) {
-  p.walks = walks(table, kinds, height, width);
+                 const Sizes& kinds, int64_t height, int64_t width, bool silu, bool step, bool readable) {
+  p.walks = walks(table, kinds, height, width, readable);
   p.batch = x.size(0), p.channels = x.size(2), p.taps = weight.size(2), p.silu = silu, p.step = step;
   p.io = dtype(x.scalar_type());
   const ScalarType state = state_type(x.scalar_type());
@@ -179,7 +191,7 @@ std::tuple<Tensor, Tensor, Tensor> scan(Tensor u, Tensor delta, Tensor A, Tensor
   z = with_unit_stride(z);
   ScanForward p;
   fill(p, u, delta, A, B, C, D, z, delta_bias, dt_weight, table, kinds, height, width, delta_softplus, u_step,
-       param_step, merge, scale);
+       param_step, merge, scale, Device::kHost);
   const ScalarType state = state_type(u.scalar_type());
   const int64_t K = p.walks.count, L = p.walks.tokens, S = p.walks.steps;
   const int64_t saved = std::max<int64_t>((S + kTile - 1) / kTile - 1, 0);
@@ -223,7 +235,7 @@ Gradients scan_backward(Tensor grad, Tensor u, Tensor delta, Tensor A, Tensor B,
   z = with_unit_stride(z), grad = with_unit_stride(grad), states = torch::stable::contiguous(states);
   ScanBackward p;
   fill(p, u, delta, A, B, C, D, z, delta_bias, dt_weight, table, kinds, height, width, delta_softplus, u_step,
-       param_step, merge, scale);
+       param_step, merge, scale, Device::kHost);
   const ScalarType io = u.scalar_type(), state = state_type(io), slope = Device::gradient_type(io);
   const int64_t K = p.walks.count, L = p.walks.tokens, S = p.walks.steps;
   const int64_t saved = std::max<int64_t>((S + kTile - 1) / kTile - 1, 0);
@@ -263,7 +275,7 @@ Tensor walk_conv(Tensor x, Tensor weight, Optional bias, Optional table, Sizes k
   Device device(x);
   x = with_unit_stride(x);
   ConvForward p;
-  fill(p, x, weight, bias, table, kinds, height, width, silu, step);
+  fill(p, x, weight, bias, table, kinds, height, width, silu, step, Device::kHost);
   Results<Device> make(device, x, nothing_to_do(p));
   Tensor y = make({p.batch, p.walks.count, step ? p.walks.steps : p.walks.tokens, p.channels}, x.scalar_type());
   if (nothing_to_do(p)) return y;
@@ -281,7 +293,7 @@ std::tuple<Tensor, Tensor, Tensor> walk_conv_backward(Tensor grad, Tensor x, Ten
   Device device(x);
   x = with_unit_stride(x), grad = with_unit_stride(grad);
   ConvBackward p;
-  fill(p, x, weight, bias, table, kinds, height, width, silu, step);
+  fill(p, x, weight, bias, table, kinds, height, width, silu, step, Device::kHost);
   STD_TORCH_CHECK(grad.dim() == 4 && grad.scalar_type() == x.scalar_type() &&
                       grad.numel() == p.batch * p.walks.count * (step ? p.walks.steps : p.walks.tokens) * p.channels,
                   "mmvim kernels: grad must have the shape and dtype of the output");

@@ -24,7 +24,7 @@ class Cuda {
   }
 
   static ScalarType gradient_type(ScalarType io) { return io; }
-  static constexpr bool kWritesRows = true;
+  static constexpr bool kHost = mmvim::binding::kHostMemory, kWritesRows = true;
 
   Tensor empty(const Sizes& sizes, ScalarType type) const {
     Tensor result = allocate(like_, sizes, type, "result");

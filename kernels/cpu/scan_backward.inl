@@ -11,22 +11,20 @@ namespace mmvim::MMVIM_ISA {
 constexpr int kStatesBackward = 4;
 
 // Recomputes the states of one tile. decay, before: [step][state][lane]; y as in `recur`.
-template <class T, int NS, bool First>
-static void recompute(const T* delta, const T* u, const T* a2, const T* bound, const T* skip, const T* b, const T* c,
-                      int stride, int count, const T* h, T* decays, T* states, T* y, const Ahead& ahead, int block) {
+template <class T, int NS, bool First, bool Near>
+static void recompute(const T* delta, const T* u, const T* a2, const T* skip, const T* b, const T* c, int stride,
+                      int count, const T* h, T* decays, T* states, T* y, const Ahead& ahead, int block) {
   constexpr int V = kLanes<T>;
   Vec<T> state[NS];
   for (int n = 0; n < NS; ++n) state[n] = load<T>(h + n * V);
-  const Vec<T> most = load<T>(bound);
   for (int n = 0; n < NS; ++n) store<T>(states + n * V, state[n]);
   for (int i = 0; i < count; ++i) {
     const Vec<T> d = load<T>(delta + i * V), x = load<T>(u + i * V), dx = d * x;
-    const Vec<T> bounded = at_least(at_most(d, most), -most);
-    Vec<T> out = First ? load<T>(skip) * x : load<T>(y + i * V);
+    Vec<T> out = !First ? load<T>(y + i * V) : skip ? load<T>(skip) * x : Vec<T>{};
     if (First) ahead.ask(i, block);
 #pragma GCC unroll 16
     for (int n = 0; n < NS; ++n) {
-      const Vec<T> decay = exp2_product(bounded, load<T>(a2 + n * V));
+      const Vec<T> decay = exp2_product<Near>(d, load<T>(a2 + n * V));
       state[n] = decay * state[n] + dx * b[i * stride + n];
       out += state[n] * c[i * stride + n];
       store<T>(decays + (i * NS + n) * V, decay);
@@ -170,26 +168,35 @@ class BackwardWorker {
     }
     load_states(s);
     load_inputs();
+    for (int i = 0; i < g_.blocks; ++i)
+      near[i] = all_within(delta.data + i * kTile * V, rows.count, parameters.bound.data + i * V);
     const int stride = static_cast<int>(p.states);
     for_pieces<kStatesBackward>(p.states, [&]<class P>(int64_t n, P) {
       constexpr int NS = P::size;
-      for (int i = 0; i < g_.blocks; ++i) {
+      // A block that is partly filled comes first: what its other lanes hold belongs to no sum over channels.
+      const int first = g_.width % V ? g_.blocks - 1 : 0;
+      for (int at = 0; at < g_.blocks; ++at) {
+        const int i = at == 0 ? first : at - (at <= first);
         const int64_t tile = i * kTile * V, state = (i * p.states + n) * V;
         const T *d = delta.data + tile, *x = u.data + tile, *a2 = parameters.a2.data + state;
-        const T *bn = b.data + n, *cn = c.data + n, *skip = parameters.skip.data + i * V;
-        const T* bound = parameters.bound.data + i * V;
-        (n ? recompute<T, NS, false> : recompute<T, NS, true>)(d, x, a2, bound, skip, bn, cn, stride, rows.count,
-                                                               h.data + state, decays.data, states.data, y.data + tile,
-                                                               ahead, i);
-        const auto step = n ? (i ? adjoint<T, NS, false, false> : adjoint<T, NS, true, false>)
-                            : (i ? adjoint<T, NS, false, true> : adjoint<T, NS, true, true>);
+        const T *bn = b.data + n, *cn = c.data + n;
+        const T* skip = parameters.has_skip ? parameters.skip.data + i * V : nullptr;
+        auto forwards = n ? recompute<T, NS, false, true> : recompute<T, NS, true, true>;
+        if constexpr (kNearMatters<T>)
+          if (!near[i]) forwards = n ? recompute<T, NS, false, false> : recompute<T, NS, true, false>;
+        forwards(d, x, a2, skip, bn, cn, stride, rows.count, h.data + state, decays.data, states.data, y.data + tile,
+                 ahead, i);
+        const auto step = n ? (at ? adjoint<T, NS, false, false> : adjoint<T, NS, true, false>)
+                            : (at ? adjoint<T, NS, false, true> : adjoint<T, NS, true, true>);
         step(d, x, dy.data + tile, a2, bn, cn, stride, rows.count, decays.data, states.data, carry.data + state,
              da.data + state, db.data, dc.data, s1.data + tile, s2.data + tile);
+        if (at == 0) clear_rest(db.data, rows.count * NS), clear_rest(dc.data, rows.count * NS);
       }
       if (partials.b) deliver_sums<NS>(db.data, part(partials.b, p.b_shared, k_, p.states), p.states, n, p.b_shared);
       if (partials.c) deliver_sums<NS>(dc.data, part(partials.c, p.c_shared, k_, p.states), p.states, n, p.c_shared);
     });
     combine();
+    clear_rest(s2.data + (g_.blocks - 1) * kTile * V, rows.count);
     if (p.du) deliver(p.du, p.u_shared, u_row_count(), u_rows(p, rows), s1.data);
     if (p.rank)
       deliver_low_rank();
@@ -238,6 +245,13 @@ class BackwardWorker {
     load_rows(p.io, p.c.data, b_ * p.c.batch + k_ * p.c.walk, p.c.row, param_rows(p, rows), rows.count, n, c.data);
   }
 
+  // Zeroes the lanes of `count` vectors of the last block that have no channel. Not by a product: they may be NaN.
+  void clear_rest(T* vectors, int count) const {
+    const int used = g_.width % V;
+    for (int i = 0; used && i < count; ++i)
+      for (int lane = used; lane < V; ++lane) vectors[i * V + lane] = T(0);
+  }
+
   // Sums [step][N][lane] over lanes and puts them into rows of a partial result with `width` columns, from `column` on.
   template <int N>
   void deliver_sums(const T* vectors, T* partial, int64_t width, int64_t column, bool shared) {
@@ -263,7 +277,8 @@ class BackwardWorker {
         const int at = (i * kTile + j) * V;
         const Vec<T> out = load<T>(dy.data + at), x = load<T>(u.data + at), with_b = load<T>(s1.data + at);
         const Vec<T> dv = (x * with_b + load<T>(s2.data + at) * static_cast<T>(kLn2)) * load<T>(slope.data + at);
-        store<T>(s1.data + at, load<T>(delta.data + at) * with_b + skip * out);
+        const Vec<T> du = load<T>(delta.data + at) * with_b;
+        store<T>(s1.data + at, parameters.has_skip ? du + skip * out : du);
         store<T>(s2.data + at, dv);
         skip_sum += out * x;
         bias_sum += dv;
@@ -342,6 +357,7 @@ class BackwardWorker {
   WalkParameters<T> parameters;
   Buffer<T> u, delta, slope, dy, y, s1, s2, scratch, b, c, low, h, carry, da, dskip, dbias, dweight, decays, states, db,
       dc, sums;
+  bool near[kMostBlocks<T>];  // of the tile's decays
   TileRows rows, next;
   Ahead ahead;
   int64_t b_ = 0, k_ = 0, group_ = 0;

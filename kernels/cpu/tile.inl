@@ -55,11 +55,15 @@ struct Group {
   int width, blocks;
 };
 
+constexpr int kMostChannels = 64;  // of a group of a scan
+template <class T>
+constexpr int kMostBlocks = kMostChannels / kLanes<T>;
+
 // How the channels are cut: wide groups use whole cache lines and share B and C, narrow ones give more units of work.
 // A function of the shape alone, as everything is that decides the order of a sum.
 struct Grouping {
   int64_t channels, width, count;
-  Grouping(int64_t outer, int64_t channels_, int64_t most = 64) : channels(channels_), width(most) {
+  Grouping(int64_t outer, int64_t channels_, int64_t most = kMostChannels) : channels(channels_), width(most) {
     constexpr int64_t kWanted = 8;
     while (width > 16 && outer * ceil_div(channels, width) < kWanted) width -= 16;
     count = ceil_div(channels, width);

@@ -93,9 +93,12 @@ struct Path {
   bool column, descending;
 };
 
-// Token at a position of a route, -1 where a table has none.
+// Token at a position of a route, -1 where a table has none, or what is no token of the grid.
 MMVIM_DEVICE int token_at(const Walks& walks, const Path& path, int64_t position) {
-  if (walks.table) return walks.table[path.walk * walks.steps + position];
+  if (walks.table) {
+    const int token = walks.table[path.walk * walks.steps + position];
+    return static_cast<uint32_t>(token) < static_cast<uint32_t>(walks.tokens) ? token : -1;
+  }
   if (!path.column) return static_cast<int>(position);
   const uint32_t p = static_cast<uint32_t>(position), height = static_cast<uint32_t>(walks.height);
   return static_cast<int>(p % height * static_cast<uint32_t>(walks.width) + p / height);

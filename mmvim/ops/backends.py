@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import torch
 
+from mmvim.errors import UserRuntimeError, UserValueError
+
 from . import (
     library,  # noqa: F401  defines the operators that are asked about
     mamba_backend,
@@ -162,27 +164,27 @@ def resolve(backend: str, device: torch.device, operator: str = 'scan', wide: bo
     if backend == 'auto':
         backend = os.environ.get('MMVIM_BACKEND', 'auto')
     if backend not in BACKENDS:
-        raise ValueError(f'backend {backend!r}: expected one of {", ".join(BACKENDS)}')
+        raise UserValueError(f'backend {backend!r}: expected one of {", ".join(BACKENDS)}')
     if backend == 'auto':
         return Implementation.TORCH if wide and device.type == 'cuda' else Implementation.DISPATCHED
     if backend == 'torch':
         return Implementation.TORCH
     takes = 'cpu' if backend == 'cpu' else 'cuda'
     if device.type != takes:
-        raise RuntimeError(f"backend {backend!r} takes {takes} tensors, these are on {device}; use backend='auto'")
+        raise UserRuntimeError(f"backend {backend!r} takes {takes} tensors, these are on {device}; use backend='auto'")
     if wide and takes == 'cuda':
-        raise RuntimeError(
+        raise UserRuntimeError(
             f"backend {backend!r} takes float32, bfloat16 and float16, got float64; use backend='auto' or 'torch'"
         )
     if backend == 'mamba_ssm':
         package = mamba_backend.find_scan() if operator == 'scan' else mamba_backend.find_conv()
         if package.reason:
-            raise RuntimeError(f"backend 'mamba_ssm' is not available: {package.reason}; type: {package.remedy}")
+            raise UserRuntimeError(f"backend 'mamba_ssm' is not available: {package.reason}; type: {package.remedy}")
         return Implementation.MAMBA_SSM
     if not has_kernels(backend):
         row = _ROWS[backend]()
         remedy = f'; type: {row.remedy}' if row.remedy else ''
-        raise RuntimeError(f'backend {backend!r} is not available: {row.reason}{remedy}')
+        raise UserRuntimeError(f'backend {backend!r} is not available: {row.reason}{remedy}')
     return Implementation.DISPATCHED
 
 

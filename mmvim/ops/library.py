@@ -21,7 +21,9 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from . import chunked, conv
+from mmvim.errors import UserRuntimeError
+
+from . import chunked, conv, tables
 from .form import Form, Tensors, unpack
 from .walking import num_stored_states, state_dtype
 from .walks import Walks
@@ -44,8 +46,16 @@ SCHEMAS = {
 ALL = (True,) * len(Tensors._fields)  # gradients of a scan
 
 
+def _checked(walks: Walks) -> Walks:
+    """Callers of the operators themselves have not been through :mod:`mmvim.ops.interface`."""
+    walks.check()
+    tables.check(walks)
+    return walks
+
+
 def _scan(*arguments):
     inputs, walks, form, (out_dtype, save) = unpack(arguments)
+    _checked(walks)
     return chunked.scan_forward(inputs, walks, form, out_dtype, save)
 
 
@@ -57,15 +67,16 @@ def _unpack_backward(grad, *arguments):
 
 
 def _scan_backward(*arguments):
-    return chunked.scan_backward(*_unpack_backward(*arguments))
+    grad, inputs, states, walks, form, wanted = _unpack_backward(*arguments)
+    return chunked.scan_backward(grad, inputs, states, _checked(walks), form, wanted)
 
 
 def _walk_conv(x, weight, bias, table, kinds, height, width, silu, step):
-    return conv.conv_forward(x, weight, bias, Walks(height, width, tuple(kinds), table), silu, step)
+    return conv.conv_forward(x, weight, bias, _checked(Walks(height, width, tuple(kinds), table)), silu, step)
 
 
 def _walk_conv_backward(grad, x, weight, bias, table, kinds, height, width, silu, step, output_mask=None):
-    walks = Walks(height, width, tuple(kinds), table)
+    walks = _checked(Walks(height, width, tuple(kinds), table))
     return conv.conv_backward(grad, x, weight, bias, walks, silu, step, output_mask or ALL[:3])
 
 
@@ -136,7 +147,7 @@ def _walk_conv_backward_flops(grad, *args, **kwargs):
 
 
 def _no_double_backward(ctx, *grads):
-    raise RuntimeError(
+    raise UserRuntimeError(
         'mmvim scans can be differentiated once only: the gradient of a gradient (create_graph=True) is not implemented'
     )
 
@@ -157,7 +168,7 @@ def _add_scan(suffix: str) -> None:
         if grad is None:
             return tuple(nothing)
         if not ctx.saved:
-            raise RuntimeError(
+            raise UserRuntimeError(
                 f'mmvim::scan{suffix} was called with save=False, as torch.export does: no states for a gradient'
             )
         op = getattr(torch.ops.mmvim, f'scan_backward{suffix}')

@@ -18,6 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmvim.errors import UserRuntimeError
+
 from .form import Form, Tensors
 from .walking import state_dtype, unwalked, walked
 from .walks import Walks
@@ -78,7 +80,7 @@ def _function(module: str, name: str) -> Callable:
     try:
         return getattr(import_module(module), name)
     except Exception as error:
-        raise RuntimeError(f"backend 'mamba_ssm': {module} cannot be imported, {error}") from error
+        raise UserRuntimeError(f"backend 'mamba_ssm': {module} cannot be imported, {error}") from error
 
 
 def scan(inputs: Tensors, walks: Walks, form: Form, out_dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -116,7 +118,7 @@ def walk_conv(x: Tensor, weight: Tensor, bias: Tensor | None, walks: Walks, silu
         RuntimeError: If causal-conv1d is not compiled for the number of taps.
     """
     if weight.shape[-1] not in TAPS:
-        raise RuntimeError(f"backend 'mamba_ssm' takes 2 to 4 taps, got {weight.shape[-1]}; use backend='auto'")
+        raise UserRuntimeError(f"backend 'mamba_ssm' takes 2 to 4 taps, got {weight.shape[-1]}; use backend='auto'")
     causal_conv1d_fn = _function('causal_conv1d', 'causal_conv1d_fn')
     sequences = walked(x.unsqueeze(1), walks, False).transpose(2, 3).flatten(1, 2).contiguous()
     bias = None if bias is None else bias.flatten()
