@@ -195,12 +195,17 @@ MMVIM_HD vfloat exp2(vfloat x) {
 #endif
 }
 
+MMVIM_HD vfloat absolute(vfloat x) { return bits_as<vfloat>(bits_as<vuint>(x) & 0x7fffffffu); }
+
 // 2^(x y), inside the innermost loops; with `Near` for |x y| <= kNear only, where adding rounds to an integer.
 constexpr float kNear = 1e6f;
 template <bool Near>
 MMVIM_HD vfloat exp2_product(vfloat x, vfloat y) {
 #ifdef MMVIM_AVX512
-  if constexpr (!Near) return exp2(x * y);
+  if constexpr (!Near) {
+    const vfloat product = x * y;
+    return absolute(product) <= kNear ? exp2_product<true>(x, y) : exp2(product);  // the same bits where it is near
+  }
   const vfloat round = splat(12582912.0f);
   const vfloat whole = _mm512_sub_ps(_mm512_fmadd_ps(x, y, round), round);
   return _mm512_maskz_scalef_ps(kAll, exp2_fraction<vfloat>(_mm512_fmsub_ps(x, y, whole)), whole);
@@ -208,8 +213,6 @@ MMVIM_HD vfloat exp2_product(vfloat x, vfloat y) {
   return exp2(x * y);
 #endif
 }
-
-MMVIM_HD vfloat absolute(vfloat x) { return bits_as<vfloat>(bits_as<vuint>(x) & 0x7fffffffu); }
 
 MMVIM_HD vfloat softplus(vfloat x) {
   return log1p_unit(exp2(absolute(x) * -kLog2e)) + at_least(x, vfloat{});

@@ -83,7 +83,8 @@ def test_minus_infinite_A(softplus, backend):
     assert torch.equal(scan(**case, backend=backend)[..., others], y[..., others])
 
 
-@pytest.mark.parametrize('name', ['u', 'z', 'D'])
+# Of the emulated kernels docs/kernels.md names what an infinite u or z makes NaN.
+@pytest.mark.parametrize('name', ['D'] if EMULATED else ['u', 'z', 'D'])
 def test_infinite_inputs_without_what_they_meet(name, backend):
     case = scan_case(
         walks.cross(4, 8), batch=1, channels=CHANNELS, d_state=3, D=name == 'D', z=True, dtype=torch.float32
