@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from test_ops.cases import EMULATED
 from torch import Tensor
 
 from mmvim.ops import Walks, scan, walks
+from mmvim.ops.testing import EMULATED
 
 EXTREMES = (0.0, -0.0, 1e-30, -1e-30, 1e4, -1e4, 1e10, -1e10, 1e20, -1e20, 1e30, -1e30, 1e37, -1e37)
 # What infinity and NaN do in the CUDA kernels, docs/kernels.md says.
