@@ -1,6 +1,6 @@
 """MambaOut: five published classifiers; no dense weights were ever released."""
 
-from .records import Family, Flops, Model, OfficialFile, Published
+from .records import Family, Flops, Model, OfficialFile, Published, classifier
 
 _README = 'README of yuweihao/MambaOut'
 _DETECTION, _SEGMENTATION = 'paper, table 2', 'paper, table 3'
@@ -38,16 +38,11 @@ _TITLES = {variant: title for variant, title, *_ in _CLASSIFIERS}
 
 def _classifiers() -> list[Model]:
     return [
-        Model(
-            name=f'{variant}_imagenet',
-            title=title,
-            variant=variant,
-            family='MambaOut',
-            task='imagenet',
-            method='classifier',
-            config=f'configs/mambaout/{variant}_imagenet.py',
+        classifier(
+            'MambaOut',
+            variant,
+            title,
             parameters=parameters,
-            long_name=f'{variant.replace("_", "-")}_in1k-224',
             published=(Published('top-1', top1, _README),),
             flops=Flops(gflops, '224 x 224', _README),
             weights=_FILES[variant],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 #: Of each task: the data set.
 DATASETS = {'seg': 'ADE20K', 'det': 'COCO', 'imagenet': 'ImageNet-1k'}
@@ -126,6 +127,22 @@ class Model:
     def value(self, metric: str) -> float | None:
         """The published value of a metric, in percent."""
         return next((number.value for number in self.published if number.metric == metric), None)
+
+
+def classifier(family: str, variant: str, title: str, **others: Any) -> Model:
+    """The record of an ImageNet classifier at 224 pixels; ``others`` are the fields that its name does not tell."""
+    name = f'{variant}_imagenet'
+    return Model(
+        name=name,
+        title=title,
+        variant=variant,
+        family=family,
+        task='imagenet',
+        method='classifier',
+        config=f'configs/{family.lower()}/{name}.py',
+        long_name=f'{variant.replace("_", "-")}_in1k-224',
+        **others,
+    )
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Vim: five published classifiers; no dense weights were ever released."""
 
-from .records import Family, Model, OfficialFile, Published
+from .records import Family, Model, OfficialFile, Published, classifier
 
 _README = 'README of hustvl/Vim'
 _PAPER = 'paper, from memory'
@@ -52,16 +52,11 @@ _STARTS = {variant: name for variant, _, name, *_ in _CLASSIFIERS}
 
 def _classifiers() -> list[Model]:
     return [
-        Model(
-            name=f'{variant}_imagenet',
-            title=title,
-            variant=variant,
-            family='Vim',
-            task='imagenet',
-            method='classifier',
-            config=f'configs/vim/{variant}_imagenet.py',
+        classifier(
+            'Vim',
+            variant,
+            title,
             parameters=parameters,
-            long_name=f'{variant.replace("_", "-")}_in1k-224',
             published=(Published('top-1', top1, _README), Published('top-5', top5, _README)),
             weights=file,
             recipe='fine-tuned at half the stride' if variant.endswith('plus') else '',

@@ -1,6 +1,6 @@
 """VMamba: nine published classifiers, and the detectors and segmentors that were trained from them."""
 
-from .records import Family, Flops, Model, OfficialFile, Published
+from .records import Family, Flops, Model, OfficialFile, Published, classifier
 
 _REPOSITORY = 'MzeroMiko/VMamba'
 _README = f'README of {_REPOSITORY}'
@@ -95,16 +95,11 @@ def _classifiers() -> list[Model]:
         if top5 is not None:
             published.append(Published('top-5', top5, source))
         models.append(
-            Model(
-                name=f'{variant}_imagenet',
-                title=title,
-                variant=variant,
-                family='VMamba',
-                task='imagenet',
-                method='classifier',
-                config=f'configs/vmamba/{variant}_imagenet.py',
+            classifier(
+                'VMamba',
+                variant,
+                title,
                 parameters=parameters,
-                long_name=f'{variant.replace("_", "-")}_in1k-224',
                 published=tuple(published),
                 flops=Flops(gflops, '224 x 224', _README),
                 weights=_file(name, tag),
