@@ -32,9 +32,9 @@ def pooled_norms(cfg: Config) -> Iterator[str]:
             norm = (head.get('norm_cfg') or {}).get('type')
             # Among several processes SyncBN counts the images of all.
             together = norm in ('SyncBN', 'MMSyncBN') and processes > 1
-            if norm in ('BN', 'BN2d', 'SyncBN', 'MMSyncBN') and not together:
-                if scales is None or 1 in head.get(scales, DEFAULT_SCALES):
-                    yield f'model.{key}.{number}' if several else f'model.{key}'
+            pools = scales is None or 1 in head.get(scales, DEFAULT_SCALES)
+            if pools and norm in ('BN', 'BN2d', 'SyncBN', 'MMSyncBN') and not together:
+                yield f'model.{key}.{number}' if several else f'model.{key}'
 
 
 def _name(head: dict) -> str:
