@@ -9,7 +9,7 @@ from mmvim.checkpoints import install
 from mmvim.engine.cpu import set_up_cpu
 from mmvim.engine.runner import build_runner
 from mmvim.errors import UserFileNotFoundError, UserModuleNotFoundError, UserRuntimeError
-from mmvim.preflight.data import check_data
+from mmvim.preflight.data.places import check_data
 from mmvim.preflight.finding import demand
 from mmvim.preflight.launcher import check_launcher
 from mmvim.preflight.packages import check_packages

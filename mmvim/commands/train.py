@@ -16,7 +16,7 @@ from mmvim.engine.cpu import set_up_cpu
 from mmvim.engine.oom import explain_out_of_memory
 from mmvim.engine.runner import build_runner
 from mmvim.errors import UserFileNotFoundError, UserModuleNotFoundError, UserRuntimeError, UserValueError
-from mmvim.preflight.data import check_data
+from mmvim.preflight.data.places import check_data
 from mmvim.preflight.finding import demand
 from mmvim.preflight.launcher import check_launcher
 from mmvim.preflight.packages import check_packages
