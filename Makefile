@@ -34,10 +34,11 @@ demo-det:
 	$(RUN) tools/test.py $(DEMO_DET) "$$(cat $(DEMO_DET_DIR)/last_checkpoint)"
 	$(RUN) tools/demo_det_report.py $(DEMO_DET) "$$(cat $(DEMO_DET_DIR)/last_checkpoint)"
 
-# ARGS are pytest's: make test ARGS='tests/test_ops -x'
+# Two workers, a file of tests to one of them, for many files prepare what all their tests use. ARGS are pytest's:
+# make test ARGS='tests/test_ops -x'; with -n 0 among them there are no workers.
 test:
 	@$(PYTHON) tools/setup_env.py test
-	$(RUN) -m pytest $(ARGS)
+	$(RUN) -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint:
 	@$(PYTHON) tools/setup_env.py lint

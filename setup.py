@@ -1,4 +1,4 @@
-"""What pyproject.toml cannot say: the compiled kernels, and the configs and tools in the package as ``.mim``."""
+"""What pyproject.toml cannot say: the compiled kernels, and the configs and scripts in the package as ``.mim``."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ sys.path.insert(0, str(ROOT))  # an isolated build does not have the project's f
 from kernels.build import LIBRARIES, build_or_explain  # noqa: E402
 from kernels.toolchain import BuildError  # noqa: E402
 
-MIM_ITEMS = ('configs', 'tools', 'model-index.yml')
+MIM_ITEMS = ('benchmarks', 'configs', 'tools', 'model-index.yml')
 
 
 class BuildPython(build_py):

@@ -16,7 +16,8 @@ from mmengine.registry import RUNNERS as ROOT_RUNNERS
 from mmengine.registry import TRANSFORMS as ROOT_TRANSFORMS
 from mmengine.registry import Registry
 
-MODELS = Registry('model', parent=ROOT_MODELS, locations=['mmvim.models'])
+_MODELS = ['mmvim.models.backbones', 'mmvim.models.classifiers', 'mmvim.models.necks']
+MODELS = Registry('model', parent=ROOT_MODELS, locations=_MODELS)
 DATASETS = Registry('dataset', parent=ROOT_DATASETS, locations=['mmvim.datasets.imagenet'])
 TRANSFORMS = Registry('transform', parent=ROOT_TRANSFORMS, locations=['mmvim.datasets.imagenet'])
 METRICS = Registry('metric', parent=ROOT_METRICS, locations=['mmvim.datasets.accuracy'])

@@ -8,6 +8,10 @@ import pytest
 
 ALLOWED_REASON = 'needs a GPU'
 
+# Several workers of pytest-xdist share the cores: each, and what it starts, has one thread.
+if 'PYTEST_XDIST_WORKER' in os.environ:
+    os.environ.setdefault('OMP_NUM_THREADS', '1')
+
 
 def _refuse_skip(report: pytest.CollectReport | pytest.TestReport) -> None:
     """Turn a skip into a failure in CI, unless its reason says that the test needs a GPU."""

@@ -17,8 +17,8 @@ from pathlib import Path
 from mmengine.config import Config
 
 from mmvim.datasets.miniature import ensure_miniature
-from mmvim.engine import adapt_to_cpu
-from mmvim.engine.launch import build_runner
+from mmvim.engine import set_up_cpu
+from mmvim.engine.runner import build_runner
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 # All but ConvNeXt, which needs mmpretrain.
@@ -63,7 +63,7 @@ def two_iterations(path: Path, data: Path) -> float:
     for name in ('val_dataloader', 'val_cfg', 'val_evaluator', 'test_dataloader', 'test_cfg', 'test_evaluator'):
         cfg[name] = None
     cfg.default_hooks.checkpoint = None
-    adapt_to_cpu(cfg)
+    set_up_cpu(cfg)
     runner = build_runner(cfg)
     runner.train()
     if runner.iter != 2:
@@ -73,7 +73,8 @@ def two_iterations(path: Path, data: Path) -> float:
 
 def main() -> None:
     patterns = sys.argv[1:] or DEFAULT
-    paths = sorted({path for pattern in patterns for path in CONFIGS.glob(f'{pattern.removesuffix(".py")}.py')})
+    fitting = {path for pattern in patterns for path in CONFIGS.glob(f'{pattern.removesuffix(".py")}.py')}
+    paths = sorted(path for path in fitting if not path.stem.endswith('_imagenet'))  # which are not for training
     if not paths:
         sys.exit(f'error: no config in {CONFIGS} fits {" ".join(patterns)}')
     failed = 0

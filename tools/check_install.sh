@@ -13,7 +13,7 @@ cd "$work"
 git clone --quiet "$root" source
 "${1:-python3}" -m venv env
 py=$work/env/bin/python
-"$py" -m pip install --quiet -c source/constraints.txt torch numpy packaging
+"$py" -m pip install --quiet -c source/constraints.txt torch numpy
 "$py" -m pip freeze > before
 
 others_unchanged() {

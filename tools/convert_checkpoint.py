@@ -7,7 +7,7 @@ python tools/convert_checkpoint.py work_dirs/run/iter_60000.pth vim.pth --to off
 import argparse
 
 from mmvim.checkpoints.convert import LAYOUTS, convert
-from mmvim.engine.launch import run_tool
+from mmvim.commands import run_tool
 
 
 def main() -> None:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from mmvim.commands.run import run_tool
 from mmvim.datasets.label_files import convert_folder, from_grey, from_palette, from_values
-from mmvim.engine.launch import run_tool
+from mmvim.errors import UserValueError
 
 
 def pair(text: str) -> tuple[int, int]:
@@ -25,7 +26,7 @@ def palette_of(config: str) -> list:
     dataset = Config.fromfile(config).train_dataloader.dataset
     palette = (dataset.get('metainfo') or {}).get('palette')
     if not palette:
-        raise ValueError(f'{config}: train_dataloader.dataset has no metainfo.palette.')
+        raise UserValueError(f'{config}: train_dataloader.dataset has no metainfo.palette.')
     return palette
 
 

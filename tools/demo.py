@@ -2,8 +2,8 @@
 
 import sys
 
-from mmvim.engine.launch import run_tool
-from mmvim.inference.demo import main
+from mmvim.commands import run_tool
+from mmvim.commands.demo import main
 
 if __name__ == '__main__':
     run_tool(lambda: sys.exit(main()))

@@ -3,40 +3,22 @@
 python tools/demo_det_report.py configs/demo/mask_rcnn_vmamba_miniature.py CHECKPOINT
 """
 
-from __future__ import annotations
-
-import argparse
-from pathlib import Path
-
-from rich.console import Console
 from rich.table import Table
 
 from mmvim.analysis.detection_report import report
-from mmvim.engine.launch import run_tool
+from mmvim.commands import run_tool
+from mmvim.commands.report import show_report
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('config')
-    parser.add_argument('checkpoint')
-    parser.add_argument(
-        '--out', help='folder for the pictures and report.json (default: report/ beside the checkpoint)'
-    )
-    args = parser.parse_args()
-    out = Path(args.out) if args.out else Path(args.checkpoint).parent / 'report'
-
-    console = Console()
-    with console.status('measuring AP50: untrained model, trained model'):
-        found, files = report(args.config, args.checkpoint, out)
+def in_table(found: dict[str, dict[str, float]]) -> Table:
+    """AP50 of boxes and masks, before and after training."""
     table = Table('on held-out scenes', title='AP at an overlap of 0.5')
     for name in ('box', 'mask'):
         table.add_column(name, justify='right')
     for row, label in (('untrained', 'the same model, untrained'), ('trained', 'the trained model')):
         table.add_row(label, *(f'{found[row][name]:.3f}' for name in ('box', 'mask')))
-    console.print(table)
-    for path in files:
-        console.print(str(path), soft_wrap=True)
+    return table
 
 
 if __name__ == '__main__':
-    run_tool(main)
+    run_tool(lambda: show_report(__doc__, 'measuring AP50: untrained model, trained model', report, in_table))

@@ -6,7 +6,7 @@
 # usage: tools/emulate_cuda.sh [--fast] [pytest arguments]
 #   --fast             without sanitizers
 #   pytest arguments   default: a subset that touches every loop
-# MMVIM_EMULATE_ORDER, MMVIM_EMULATE_MULTIPROCESSORS and MMVIM_EMULATE_SHARED_MEMORY: see kernels/cuda/emulator.h
+# MMVIM_EMULATE_ORDER, MMVIM_EMULATE_MULTIPROCESSORS and MMVIM_EMULATE_SHARED_MEMORY: see docs/environment.md
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python}

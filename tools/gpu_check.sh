@@ -20,4 +20,4 @@ case $phase in
 esac
 shift
 export PYTHONUNBUFFERED=1
-exec timeout --signal=INT --kill-after=10 540 "${PYTHON:-python3}" "tools/gpu/$phase.py" "$@"
+exec timeout --signal=INT --kill-after=10 540 "${PYTHON:-python3}" "benchmarks/gpu/$phase.py" "$@"

@@ -2,8 +2,8 @@
 
 import sys
 
-from mmvim.engine.launch import run_tool
-from mmvim.zoo.cli import main
+from mmvim.commands import run_tool
+from mmvim.commands.zoo import main
 
 if __name__ == '__main__':
     run_tool(lambda: sys.exit(main()))

@@ -1,7 +1,7 @@
 """Mask R-CNN, ConvNeXt-T, COCO, 12 epochs."""
 
 _base_ = [
-    '../_base_/models/mask_rcnn_vmamba.py',
+    '../_base_/models/mask_rcnn.py',
     '../_base_/datasets/coco_instance.py',
     '../_base_/schedules/adamw_1x_pyramid.py',
     '../_base_/default_runtime_det.py',
@@ -9,7 +9,6 @@ _base_ = [
 # Published at download.openmmlab.com/mmclassification/v0/convnext/downstream, in the names of mmpretrain.
 model = dict(
     backbone=dict(
-        _delete_=True,
         type='mmvim.ConvNeXt',  # mmpretrain's; says what to install where there is none
         arch='tiny',
         out_indices=(0, 1, 2, 3),
@@ -22,4 +21,5 @@ model = dict(
             prefix='backbone.',
         ),
     ),
+    neck=dict(type='FPN', in_channels=[96, 192, 384, 768], out_channels=256, num_outs=5),
 )

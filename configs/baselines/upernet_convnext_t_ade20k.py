@@ -1,7 +1,7 @@
 """UPerNet, ConvNeXt-T, ADE20K, 160k iterations, crops of 512."""
 
 _base_ = [
-    '../_base_/models/upernet_vmamba.py',
+    '../_base_/models/upernet.py',
     '../_base_/datasets/ade20k.py',
     '../_base_/schedules/adamw_160k_pyramid.py',
     '../_base_/default_runtime_seg.py',
@@ -9,7 +9,6 @@ _base_ = [
 # Published at download.openmmlab.com/mmclassification/v0/convnext/downstream, in the names of mmpretrain.
 model = dict(
     backbone=dict(
-        _delete_=True,
         type='mmvim.ConvNeXt',  # mmpretrain's; says what to install where there is none
         arch='tiny',
         out_indices=(0, 1, 2, 3),
@@ -22,5 +21,7 @@ model = dict(
             prefix='backbone.',
         ),
     ),
+    decode_head=dict(in_channels=[96, 192, 384, 768]),
+    auxiliary_head=dict(in_channels=384),
 )
 train_dataloader = dict(batch_size=2)  # x 8 GPUs

@@ -1,7 +1,7 @@
 """UPerNet, Swin-T, ADE20K, 160k iterations, crops of 512."""
 
 _base_ = [
-    '../_base_/models/upernet_vmamba.py',
+    '../_base_/models/upernet.py',
     '../_base_/datasets/ade20k.py',
     '../_base_/schedules/adamw_160k_pyramid.py',
     '../_base_/default_runtime_seg.py',
@@ -10,7 +10,6 @@ _base_ = [
 # official file itself does not fit, and mmseg would pass over it in silence.
 model = dict(
     backbone=dict(
-        _delete_=True,
         type='mmseg.SwinTransformer',
         embed_dims=96,
         depths=(2, 2, 6, 2),
@@ -19,6 +18,8 @@ model = dict(
         drop_path_rate=0.3,
         init_cfg=dict(type='Pretrained', checkpoint='weights/swin_tiny_patch4_window7_224_20220317-1cdeb081.pth'),
     ),
+    decode_head=dict(in_channels=[96, 192, 384, 768]),
+    auxiliary_head=dict(in_channels=384),
 )
 optim_wrapper = dict(
     optimizer=dict(lr=6e-5, weight_decay=0.01),

@@ -12,9 +12,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, StrMethodFormatter
 
 from mmvim.engine.cpu import keep_freed_memory
+from mmvim.engine.oom import is_out_of_memory
+from mmvim.files import write_whole
+from mmvim.machine import free_memory
 
 from .flops import RULE, count_operations
-from .measure import forbid_more_memory, free_memory, in_child, markdown, peak_memory, time_call, write_whole
+from .measure import forbid_more_memory, in_child, markdown, peak_memory, time_call
 from .models import build, title
 
 DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
@@ -72,7 +75,7 @@ def measure(case: Case, seconds: float) -> Cost:
     try:
         return _measure(case, seconds)
     except RuntimeError as error:  # torch's own class on a GPU is one of them
-        if 'allocate memory' in str(error) or 'out of memory' in str(error):
+        if is_out_of_memory(error):
             raise MemoryError(f'does not fit into the {free / 1e9:.1f} GB that were free') from None
         raise
 

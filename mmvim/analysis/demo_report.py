@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import mmcv
 import numpy as np
@@ -17,42 +14,30 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from mmengine.config import Config
 from mmengine.registry import DATASETS, METRICS, DefaultScope
+from mmengine.structures import BaseDataElement
 
 from mmvim.datasets.pixel_baseline import PixelClassifier
 from mmvim.engine.runner import Runner
+
+from .learned import compare_with_untrained
 
 
 def report(config: str | Path, checkpoint: str | Path, out: str | Path, pictures: int = 4) -> tuple[dict, list[Path]]:
     """Measure mIoU on the test images of a segmentation config, by the metric that the config names.
 
     Three times: of the model with fresh weights, of a :class:`PixelClassifier` fitted to the training images, and of
-    the model with the weights of ``checkpoint``.
-
-    Args:
-        config: config file of a segmentation model.
-        checkpoint: weights of that model.
-        out: folder for ``report.json`` and the pictures.
-        pictures: number of test images to draw beside truth and prediction.
+    the model with the weights of ``checkpoint``. Arguments as in :func:`.learned.compare_with_untrained`.
 
     Returns:
         The three values in percent, ``{'untrained': ..., 'per_pixel': ..., 'trained': ...}``, and all files written.
     """
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    cfg = Config.fromfile(config)
-    with TemporaryDirectory() as logs:
-        cfg.merge_from_dict({'work_dir': logs, 'log_level': 'ERROR', 'load_from': None, 'resume': False})
-        runner = Runner.from_cfg(cfg)
-        miou = {'untrained': runner.test()['mIoU'], 'per_pixel': per_pixel_miou(cfg)}
-        runner.load_checkpoint(str(checkpoint))
-        miou['trained'] = runner.test()['mIoU']
-    miou = {name: float(value) for name, value in miou.items()}
-    files = draw_predictions(runner, out, pictures)
-    summary = out / 'report.json'
-    draft = summary.with_suffix('.json.part')
-    draft.write_text(json.dumps(miou, indent=2) + '\n')
-    os.replace(draft, summary)
-    return miou, [summary, *files]
+    return compare_with_untrained(
+        config, checkpoint, out, _miou, draw_predictions, pictures, lambda cfg: {'per_pixel': per_pixel_miou(cfg)}
+    )
+
+
+def _miou(runner: Runner) -> float:
+    return float(runner.test()['mIoU'])
 
 
 def per_pixel_miou(cfg: Config) -> float:
@@ -65,7 +50,7 @@ def per_pixel_miou(cfg: Config) -> float:
     for image, labels in _images_and_labels(test):
         sample = {'pred_sem_seg': model.predict(image), 'gt_sem_seg': labels}
         metric.process({}, [{key: {'data': torch.from_numpy(value)} for key, value in sample.items()}])
-    return metric.evaluate(len(test))['mIoU']
+    return float(metric.evaluate(len(test))['mIoU'])
 
 
 def _raw_dataset(cfg: dict):
@@ -79,16 +64,12 @@ def _images_and_labels(dataset) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         yield sample['img'], sample['gt_seg_map'].astype(np.int64)
 
 
-def draw_predictions(runner: Runner, out: Path, count: int) -> list[Path]:
-    """Draw the first test images, each with truth and prediction beside it and a legend, into ``out``; the paths."""
-    dataset = runner.test_dataloader.dataset
-    colours = dict(zip(dataset.metainfo['classes'], dataset.metainfo['palette'], strict=True))
-    runner.model.eval()
+def draw_predictions(predictions: Iterator[BaseDataElement], runner: Runner, out: Path) -> list[Path]:
+    """Draw test images into ``out``, each with truth and prediction beside it and a legend; the paths."""
+    metainfo = runner.test_dataloader.dataset.metainfo
+    colours = dict(zip(metainfo['classes'], metainfo['palette'], strict=True))
     paths = []
-    for index in range(min(count, len(dataset))):
-        sample = dataset[index]
-        with torch.no_grad():
-            (result,) = runner.model.test_step({'inputs': [sample['inputs']], 'data_samples': [sample['data_samples']]})
+    for result in predictions:
         maps = {
             'truth': result.gt_sem_seg.data.squeeze().cpu().numpy(),
             'prediction': result.pred_sem_seg.data.squeeze().cpu().numpy(),

@@ -3,20 +3,20 @@
 import ctypes
 import json
 import multiprocessing
-import os
-import platform
 import resource
 import signal
 import statistics
 import time
 from collections.abc import Callable
-from datetime import date
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
+from mmvim.files import write_whole
+from mmvim.machine import describe
+from mmvim.markdown import markdown_table
 from mmvim.ops import backends
 
 
@@ -76,20 +76,8 @@ def peak_memory(call: Callable[[], Any], device: str = 'cpu') -> int:
 
 
 def _status(key: str) -> int:
-    return _kilobytes(Path('/proc/self/status'), key)
-
-
-def _kilobytes(path: Path, key: str) -> int:
-    return next(int(line.split()[1]) * 1024 for line in path.read_text().splitlines() if line.startswith(key + ':'))
-
-
-def free_memory() -> int:
-    """Bytes that this machine, or the container in it, has left."""
-    free = _kilobytes(Path('/proc/meminfo'), 'MemAvailable')
-    limit, used = (Path('/sys/fs/cgroup') / name for name in ('memory.max', 'memory.current'))
-    if limit.exists() and limit.read_text().strip().isdigit():
-        free = min(free, int(limit.read_text()) - int(used.read_text()))
-    return free
+    lines = Path('/proc/self/status').read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f'{key}:'))
 
 
 def forbid_more_memory(size: int) -> None:
@@ -140,25 +128,7 @@ def _answer(pipe: Connection, threads: int, function: Callable, args: tuple) -> 
 
 def machine(device: str = 'cpu') -> dict[str, str]:
     """What a number depends on, besides the code."""
-    cpu = next(
-        (line.split(':')[1].strip() for line in Path('/proc/cpuinfo').read_text().splitlines() if 'model name' in line),
-        platform.processor(),
-    )
-    about = {'processor': f'{cpu}, {os.cpu_count()} cores'}
-    if device == 'cuda':
-        card = torch.cuda.get_device_properties(0)
-        about['card'] = (
-            f'{card.name}, {card.total_memory / 2**30:.0f} GiB, {card.multi_processor_count} multiprocessors'
-        )
-        about['CUDA of torch'] = torch.version.cuda
-    return {
-        **about,
-        'threads': str(torch.get_num_threads()),
-        'torch': torch.__version__,
-        'scans': backends.describe(device),
-        'load before the run': f'{os.getloadavg()[0]:.1f}',
-        'date': date.today().isoformat(),
-    }
+    return {**describe(device), 'scans': backends.describe(device)}
 
 
 def write_tables(folder: Path, name: str, title: str, about: dict[str, str], rows: list[dict[str, Any]]) -> None:
@@ -176,14 +146,5 @@ def markdown(title: str, about: dict[str, str], rows: list[dict[str, Any]]) -> s
         lines.append('')
     if rows:
         columns = list(dict.fromkeys(key for row in rows for key in row))
-        lines += ['| ' + ' | '.join(columns) + ' |', '|' + '---|' * len(columns)]
-        lines += ['| ' + ' | '.join(str(row.get(column, '')) for column in columns) + ' |' for row in rows]
+        lines.append(markdown_table(columns, ([row.get(column, '') for column in columns] for row in rows)).rstrip())
     return '\n'.join(lines) + '\n'
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file that is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f'{path.name}.part')
-    draft.write_text(text)
-    os.replace(draft, path)

@@ -1,13 +1,13 @@
 """Backbones by name: ours and what they are compared with, each giving a tuple of maps."""
 
 from collections.abc import Callable
-from difflib import get_close_matches
 from functools import partial
 from importlib import import_module
 
 from torch import nn
 
 from mmvim import models
+from mmvim.names import hint
 
 from .deit import DeiT
 from .swin import Swin
@@ -86,6 +86,5 @@ def build(name: str, size: int) -> nn.Module:
 
 def _lookup(name: str) -> tuple[str, Callable[[int], nn.Module]]:
     if name not in NAMED:
-        near = get_close_matches(name, NAMED, 1, 0.0)[0]
-        raise ValueError(f'unknown model {name!r}; the nearest is {near!r}, there are {", ".join(NAMED)}')
+        raise ValueError(f'unknown model {name!r}{hint(name, NAMED)}; there are {", ".join(NAMED)}')
     return NAMED[name]

@@ -5,19 +5,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mmengine.config import Config
-from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
-from mmvim import zoo
-from mmvim.checkpoints import load_backbone, read, resize_pos_embed, state_dict_of
+from mmvim.catalogue import MODELS as CATALOGUE
+from mmvim.checkpoints import load_backbone, read, state_dict_of
 from mmvim.models.backbones.base import Backbone
-from mmvim.registry import MODELS
+from mmvim.models.build import build_untrained
+from mmvim.models.layers import resize_pos_embed
+from mmvim.paths import ROOT
 
 from .deit import DeiT
 from .models import NAMED, build, title
 from .swin import Swin
-
-ROOT = Path(__file__).parents[2]
 
 
 def backbone(name: str, size: int) -> tuple[str, nn.Module, str | None]:
@@ -37,7 +36,7 @@ def backbone(name: str, size: int) -> tuple[str, nn.Module, str | None]:
         return title(name), build(name, size), None
     if name.endswith('.py'):
         return Path(name).stem, _from_config(Path(name)), None
-    known = {model.name: model for model in zoo.MODELS}
+    known = {model.name: model for model in CATALOGUE}
     if name in known:
         model = known[name]
         file = model.weights.name if model.weights else model.start
@@ -49,13 +48,9 @@ def backbone(name: str, size: int) -> tuple[str, nn.Module, str | None]:
 def _from_config(path: Path) -> nn.Module:
     cfg = Config.fromfile(path)
     settings = cfg.model.backbone
-    settings.init_cfg = None
     if settings.get('out_type') == 'cls_token':
         settings.update(out_type='featmap', with_cls_token=True, final_norm=True)
-    with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmvim')):
-        model = MODELS.build(settings)
-    model.eval()  # on its own: mmdet's return nothing
-    return model
+    return build_untrained(settings, cfg.get('default_scope', 'mmvim'))
 
 
 def load(model: nn.Module, path: Path) -> None:

@@ -1,20 +1,28 @@
 """Reading checkpoints without running code from them, official layouts to ours and back, filling models."""
 
+from mmvim.renamed import renamed
+
+from .everywhere import read_safely_everywhere
 from .families import from_official, to_official
-from .install import install
 from .match import load_backbone, load_model, state_dict_of
-from .pos_embed import resize_pos_embed
 from .read import read
 from .report import Report
 
 __all__ = [
     'Report',
     'from_official',
-    'install',
     'load_backbone',
     'load_model',
     'read',
-    'resize_pos_embed',
+    'read_safely_everywhere',
     'state_dict_of',
     'to_official',
 ]
+
+__getattr__ = renamed(
+    __name__,
+    {
+        'install': 'mmvim.checkpoints.read_safely_everywhere',
+        'resize_pos_embed': 'mmvim.models.layers.resize_pos_embed',
+    },
+)

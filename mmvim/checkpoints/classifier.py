@@ -7,18 +7,6 @@ from torch import Tensor
 from .families import family_of
 
 _BACKBONE = 'backbone.'
-# Of each family: what a name in its layout begins with, and what the classifier's name begins with instead. The first
-# that fits holds; all other tensors are the backbone's.
-_NAMES = {
-    'Vim': (('head.', 'head.fc.'),),
-    # VMamba norms the last map before it is pooled, as it does for a dense model.
-    'VMamba': (('classifier.norm.', 'backbone.outnorm3.'), ('classifier.head.', 'head.fc.')),
-    'MambaOut': (
-        ('classifier.norm.', 'head.norm.'),
-        ('classifier.head.norm.', 'head.hidden_norm.'),
-        ('classifier.head.', 'head.'),
-    ),
-}
 
 
 def from_classifier(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -29,13 +17,13 @@ def from_classifier(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     family = family_of(state)
     if family is None or any(key.startswith(_BACKBONE) for key in state):
         return dict(state)
-    names = _NAMES.get(family.NAME, ())
+    names = family.classifier
     return {_renamed(key, names, _BACKBONE + key): tensor for key, tensor in state.items()}
 
 
 def to_classifier(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The inverse of :func:`from_classifier`."""
-    names = [(new, old) for old, new in _NAMES[family_of(state).NAME]]
+    names = [(new, old) for old, new in family_of(state).classifier]
     return {_renamed(key, names, key.removeprefix(_BACKBONE)): tensor for key, tensor in state.items()}
 
 

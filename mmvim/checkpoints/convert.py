@@ -2,16 +2,18 @@
 
 import io
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from mmvim.files import write_whole
+
+from .class_names import plain_meta
 from .families import family_of, from_official, to_official
 from .match import state_dict_of
 from .read import read
-from .write import write_atomically
 
 LAYOUTS = ('ours', 'official')
 
@@ -35,43 +37,46 @@ def convert(source: str | os.PathLike, target: str | os.PathLike, to: str = 'our
     Raises:
         FileExistsError: if ``target`` exists.
         FileNotFoundError: if there is no ``source``, or no folder for ``target``.
-        ValueError, RuntimeError: as ``read``; if there are no weights; if there is no official layout for them.
+        ValueError, RuntimeError: as ``read``; if there are no weights; if there is no official layout for them; if
+            names or colours of the classes are something else.
     """
     if to not in LAYOUTS:
         raise ValueError(f'to={to!r}: expected one of {", ".join(LAYOUTS)}')
     target = Path(target)
-    if target.exists() and (target.is_dir() or not force):
+    try:
+        exists = target.exists()
+    except OSError as error:
+        raise ValueError(f'{str(target)[:200]} cannot be written: {error.strerror}') from error
+    if exists and (target.is_dir() or not force):
         raise FileExistsError(f'{target} exists: choose another name' + ('' if target.is_dir() else ' or give --force'))
     if not target.parent.is_dir():
         raise FileNotFoundError(f'there is no folder {target.parent} to write {target.name} into')
     checkpoint = read(source)
-    found = state_dict_of(checkpoint)
-    ours = from_official(found)
-    state = ours if to == 'ours' else to_official(ours)
-    # Copies, since a view would bring the whole of what it looks at into the file.
-    state = {key: tensor.detach().clone(memory_format=torch.contiguous_format) for key, tensor in state.items()}
+    try:
+        found = state_dict_of(checkpoint)
+        ours = from_official(found)
+        state = ours if to == 'ours' else to_official(ours)
+        meta = plain_meta(checkpoint)
+    except ValueError as error:
+        raise ValueError(f'{source}: {error}') from error
+    except (RuntimeError, IndexError) as error:  # of torch
+        raise ValueError(f'{source}: its tensors have not the shapes that their names promise') from error
+    state = {key: _alone(tensor) for key, tensor in state.items()}
     content: dict[str, Any] = (
-        {'state_dict': state, 'meta': _class_names(checkpoint)} if to == 'ours' else {'model': state}
+        {'state_dict': state, 'meta': {'dataset_meta': meta} if meta else {}} if to == 'ours' else {'model': state}
     )
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    write_atomically(target, buffer.getvalue())
+    write_whole(target, buffer.getvalue())
     family = family_of(state)
-    kind = f'{family.NAME}, layout: {to}' if family else 'of no known family, names unchanged'
+    kind = f'{family.name}, layout: {to}' if family else 'of no known family, names unchanged'
     size = buffer.tell() / 1e6
     return f'{source}: {len(found)} tensors -> {target}: {len(state)} tensors ({kind}), {size:.1f} MB'
 
 
-def _class_names(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """The entry of ``meta`` that inferencers read, if there is one and it is plain."""
-    meta = checkpoint.get('meta')
-    names = meta.get('dataset_meta') if isinstance(meta, Mapping) else None
-    return {'dataset_meta': names} if names and _is_plain(names) else {}
-
-
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, Mapping):
-        return all(_is_plain(item) for pair in value.items() for item in pair)
-    if isinstance(value, (list, tuple)):
-        return all(map(_is_plain, value))
-    return value is None or isinstance(value, (str, int, float, bool))
+def _alone(tensor: Tensor) -> Tensor:
+    """A tensor that brings nothing but itself into a file; a view would bring the whole of what it looks at."""
+    tensor = tensor.detach()
+    if tensor.is_contiguous() and tensor.nbytes == tensor.untyped_storage().nbytes():
+        return tensor
+    return tensor.clone(memory_format=torch.contiguous_format)

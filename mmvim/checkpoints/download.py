@@ -1,13 +1,12 @@
 """Downloading a file so that it is there whole or not at all."""
 
 import hashlib
-import os
 import sys
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import Request, urlopen
 
-from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+from mmvim.files import replacing
 
 _TIMEOUT = 30  # seconds without a byte
 
@@ -26,15 +25,18 @@ def download(address: str, path: Path) -> tuple[str, int]:
         HTTPError, URLError, TimeoutError: If there is no answer, another one, or the connection breaks.
         OSError: If the file cannot be written.
     """
+    # Not above: whoever loads models with torch alone downloads nothing.
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f'{path.name}.{os.getpid()}.part')
     found, size = hashlib.sha256(), 0
     columns = ('{task.description}', BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     print(f'downloading {address}', file=sys.stderr)
     try:
         with (
             urlopen(Request(address, headers={'User-Agent': 'mmvim'}), timeout=_TIMEOUT) as answer,
-            part.open('wb') as file,
+            replacing(path, shared=True) as draft,
+            draft.open('wb') as file,
             Progress(*columns, disable=not sys.stderr.isatty()) as progress,
         ):
             length = answer.headers.get('Content-Length')
@@ -45,13 +47,8 @@ def download(address: str, path: Path) -> tuple[str, int]:
                 found.update(block)
                 size += len(block)
                 progress.update(task, completed=size)
-            file.flush()
-            os.fsync(file.fileno())
-        if total is not None and size != total:
-            raise URLError(f'the connection broke after {size} of {total} bytes')
-        os.replace(part, path)
+            if total is not None and size != total:
+                raise URLError(f'the connection broke after {size} of {total} bytes')
     except ConnectionError as error:
         raise URLError(f'the connection broke after {size} bytes ({error})') from error
-    finally:
-        part.unlink(missing_ok=True)
     return found.hexdigest(), size

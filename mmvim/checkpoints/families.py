@@ -1,19 +1,13 @@
-"""The model families whose published files are understood, and signs of those that are not.
-
-A family is a module with ``NAME``, ``is_family``, ``from_official``, ``to_official``, ``describe``, ``adapt``,
-``stride_conflict`` and ``LEFT_OUT``, as in :mod:`.vim`.
-"""
+"""Which family a state dict belongs to, by its names, and what that means for it."""
 
 import re
 from collections.abc import Mapping
-from types import ModuleType
 
 from torch import Tensor
 
-from . import deit, mambaout, vim, vmamba
+from .layouts import LAYOUTS, Layout
 
-FAMILIES: tuple[ModuleType, ...] = (vim, vmamba, mambaout, deit)
-
+# Of models that are no family here.
 _SIGNS = (
     ('Mamba with one direction', r'layers\.\d+\.mixer\.A_log$'),
     ('Swin Transformer', r'relative_position_bias_table$'),
@@ -23,16 +17,16 @@ _SIGNS = (
 )
 
 
-def family_of(state: Mapping[str, Tensor]) -> ModuleType | None:
+def family_of(state: Mapping[str, Tensor]) -> Layout | None:
     """The family that the names of a state dict belong to, whatever the layout and prefix."""
-    return next((family for family in FAMILIES if family.is_family(state)), None)
+    return next((layout for layout in LAYOUTS if layout.fits(state)), None)
 
 
 def name_of(state: Mapping[str, Tensor]) -> str:
     """The name of the model that a state dict seems to hold, for messages."""
     family = family_of(state)
     if family is not None:
-        return family.NAME
+        return family.name
     for name, sign in _SIGNS:
         if any(re.search(sign, key) for key in state):
             return name
@@ -53,6 +47,6 @@ def to_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     family = family_of(state)
     if family is None:
-        known = ', '.join(family.NAME for family in FAMILIES)
+        known = ', '.join(layout.name for layout in LAYOUTS)
         raise ValueError(f'there is no official layout for {name_of(state)}: known are {known}')
     return family.to_official(state)

@@ -6,7 +6,7 @@ from urllib.parse import unquote, urlparse
 
 import torch
 
-from mmvim.zoo import OFFICIAL_WEIGHTS
+from mmvim.catalogue import OFFICIAL_WEIGHTS
 
 from .download import download
 

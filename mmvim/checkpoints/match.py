@@ -7,28 +7,33 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from mmengine.logging import print_log
-from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch import Tensor, nn
 
 from .classes import explain_classes
 from .families import family_of, from_official, name_of
+from .layouts.record import Layout
 from .read import read
 from .report import Report, shorten
 
 # In front of a backbone's own names, in files of segmentors, detectors, wrappers and self-supervised training.
 _PREFIXES = ('', 'backbone.', 'model.', 'encoder.', 'student.')
 _BACKBONE = 'backbone.'
+_NAME_LENGTH = 500
+_SHAPELESS = 'its tensors have not the shapes that their names promise'
 
 
 def state_dict_of(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
     """The weights in a checkpoint dict: under ``state_dict``, ``model``, or the dict itself; without ``module.``.
 
     Raises:
-        ValueError: if there are none.
+        ValueError: if there are none, or their names are no names.
     """
     state = next((checkpoint[key] for key in ('state_dict', 'model') if key in checkpoint), checkpoint)
     if isinstance(state, Mapping):
         tensors = {str(key): value for key, value in state.items() if isinstance(value, Tensor)}
+        strange = next((key for key in tensors if len(key) > _NAME_LENGTH or not key.isprintable()), None)
+        if strange is not None:
+            raise ValueError(f'the name {strange[:40]!r} of a tensor is no short line of text')
         if tensors:
             wrapped = all(key.startswith('module.') for key in tensors)
             return {key.removeprefix('module.'): value for key, value in tensors.items()} if wrapped else tensors
@@ -160,6 +165,8 @@ def load_fitted(model: nn.Module, checkpoint: dict, report: Report) -> None:
 
 
 def _unwrapped(model: nn.Module) -> nn.Module:
+    from mmengine.model import BaseTTAModel, is_model_wrapper
+
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
     return model
@@ -170,6 +177,8 @@ def _converted(checkpoint: Mapping[str, Any], name: str) -> dict[str, Tensor]:
         return from_official(state_dict_of(checkpoint))
     except ValueError as error:
         raise ValueError(f'{name}: {error}') from error
+    except (RuntimeError, IndexError) as error:  # of torch
+        raise ValueError(f'{name}: {_SHAPELESS}') from error
 
 
 def _fit_backbone(
@@ -179,19 +188,19 @@ def _fit_backbone(
     family = family_of(own)
     if family is not None:
         if family_of(found) is not family:
-            raise RuntimeError(f'{report.source} holds {name_of(found)}, the model is {family.NAME}')
-        proj = getattr(getattr(module, 'patch_embed', None), 'proj', None)
-        stride = proj.stride[0] if isinstance(proj, nn.Conv2d) else None
-        titles = f'{report.source} holds {family.describe(found)}, the model is {family.describe(own, stride)}'
-        if family.stride_conflict(found, own, stride):
-            raise RuntimeError(f'{titles}: take the arch of the file, or the file of the arch')
-        grid = getattr(getattr(module, 'position_embedding', None), 'grid', None)
-        try:
-            report.done += family.adapt(found, own, grid)
-        except ValueError as error:
-            raise RuntimeError(f'{report.source}: {error}') from error
+            raise RuntimeError(f'{report.source} holds {name_of(found)}, the model is {family.name}')
+        variants = getattr(module, 'arch_zoo', {})
+        holds = f'holds {_described(family, found, variants)}, the model is {family.describe(own, variants)}'
+        titles = f'{report.source} {holds}'
+        if hasattr(module, 'adapt_weights'):  # somebody else's model of the family has none
+            try:
+                report.done += module.adapt_weights(found)
+            except ValueError as error:
+                raise RuntimeError(f'{report.source}: {error}; it {holds}') from error
+            except (RuntimeError, IndexError) as error:  # of torch
+                raise RuntimeError(f'{report.source}: {_SHAPELESS}') from error
         for key in [key for key in found if key not in own]:
-            reason = next((why for sign, why in family.LEFT_OUT.items() if re.match(sign, key)), None)
+            reason = next((why for sign, why in family.left_out.items() if re.match(sign, key)), None)
             if reason is not None:
                 del found[key]
                 report.left_out[key] = reason
@@ -210,6 +219,13 @@ def _fit_backbone(
     report.new.update(dict.fromkeys(new, 'not in the file, as expected'))
     report.matched = len(found)
     report.total = len(found)
+
+
+def _described(family: Layout, found: Mapping[str, Tensor], variants: Mapping[str, Mapping[str, Any]]) -> str:
+    try:
+        return family.describe(found, variants)
+    except (ValueError, IndexError, ZeroDivisionError):  # numbers in names that are none, axes that are not there
+        return f'a {family.name} of strange names or shapes'
 
 
 def _shapes(wrong: Mapping[str, tuple[Tensor, Tensor]]) -> str:

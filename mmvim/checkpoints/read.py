@@ -1,15 +1,12 @@
 """Reading checkpoints without running code from them."""
 
 import os
-import tarfile
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import torch
-
-from . import unpickle
+from .builders import Foreign, Refused
 from .fetch import locate
+from .formats import TorchScript, load
 
 _OTHER_FILES = (
     (b'\xff\xd8\xff', 'a JPEG image'),
@@ -18,14 +15,18 @@ _OTHER_FILES = (
     (b'version https://git-lfs', 'a Git LFS pointer, not the file it points to'),
     (b'\x1f\x8b', 'a gzip archive: unpack it first'),
 )
+_SHOWN = 200  # letters of what a file or its name brings into a message
 
 
 def read(source: str | os.PathLike, map_location: Any = 'cpu') -> dict:
     """Read a checkpoint; no code from the file runs.
 
-    Tensors, plain containers, numpy arrays, and the history buffers of mmengine come back as they were saved. Objects
-    of any other class become inert :class:`~mmvim.checkpoints.unpickle.Foreign` objects. Both of torch's formats are
-    read.
+    Tensors, plain containers, numpy arrays, and the history buffers of mmengine come back as they were saved, without
+    hooks and attributes. Objects of any other class become inert :class:`~mmvim.checkpoints.builders.Foreign` objects.
+    Both of torch's formats are read.
+
+    What a file says about its own size is not believed: containers neither contain themselves nor unfold to much more
+    than they are, and no tensor has elements that the file has not, except for expanded ones of at most 64 MiB.
 
     Args:
         source: a path, a name in ``weights/``, or an ``http(s)://`` address; how it is found: :func:`.fetch.locate`.
@@ -36,65 +37,57 @@ def read(source: str | os.PathLike, map_location: Any = 'cpu') -> dict:
 
     Raises:
         FileNotFoundError: if there is no such file and it cannot be downloaded.
-        ValueError: if it is a folder, empty, or no checkpoint.
-        RuntimeError: if it is damaged, or asks to run something.
+        ValueError: if it is a folder, empty, no checkpoint, or may not be read.
+        RuntimeError: if it is damaged, out of proportion, larger than the memory, or asks to run something.
     """
-    if os.environ.get('TORCH_FORCE_WEIGHTS_ONLY_LOAD', '0').lower() in ('1', 'y', 'yes', 'true'):
-        raise RuntimeError('unset TORCH_FORCE_WEIGHTS_ONLY_LOAD: mmvim reads files safely itself, and it forbids that')
-    path = locate(source)
-    _check_kind(path)
+    path = _located(source)
     try:
-        checkpoint = torch.load(
-            str(path), map_location, weights_only=False, pickle_module=SimpleNamespace(**_PICKLE_MODULE)
-        )
-    except unpickle.Refused as refused:
-        raise RuntimeError(
-            f'{path} was refused: it asks to run {refused}, and nothing of it was run; get the weights from a source '
-            'that you trust, saved as a plain state dict'
-        ) from None
-    except MemoryError:
-        raise
-    except Exception as error:  # the formats have no common error for a damaged file
-        raise _damaged(path, error) from error
+        file = path.open('rb', buffering=0)  # storages are read in one piece
+    except OSError as error:
+        raise ValueError(f'{path} cannot be read: {error.strerror}') from error
+    with file:
+        _check_kind(path, file.read(512))
+        file.seek(0)
+        try:
+            checkpoint = load(file, map_location)
+        except TorchScript:
+            raise RuntimeError(
+                f'{path} was refused: it is a TorchScript program, and loading runs it; save model.state_dict() instead'
+            ) from None
+        except Refused as refused:
+            raise RuntimeError(
+                f'{path} was refused: it asks to run {refused}, and nothing of it was run; get the weights from a '
+                'source that you trust, saved as a plain state dict'
+            ) from None
+        except MemoryError:
+            raise RuntimeError(f'{path} ({path.stat().st_size} bytes) takes more memory than there is') from None
+        except Exception as error:  # a damaged file may mislead the reader anywhere
+            reason = ' '.join(str(error).strip().partition('\n')[0].split())[:_SHOWN] or type(error).__name__
+            raise RuntimeError(
+                f'{path} ({path.stat().st_size} bytes) is truncated, damaged or no checkpoint of torch ({reason}): '
+                'delete it and copy or download it again'
+            ) from error
     if not isinstance(checkpoint, dict):
-        kind = checkpoint.origin if isinstance(checkpoint, unpickle.Foreign) else type(checkpoint).__name__
+        kind = checkpoint.origin if isinstance(checkpoint, Foreign) else type(checkpoint).__name__
         raise ValueError(f'{path} holds an object of {kind}, not a dict of weights: save model.state_dict() instead')
     return checkpoint
 
 
-_PICKLE_MODULE = {'__name__': unpickle.__name__, 'Unpickler': unpickle.Unpickler, 'load': unpickle.load}
+def _located(source: str | os.PathLike) -> Path:
+    try:
+        return locate(source)
+    except FileNotFoundError:
+        raise
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        raise ValueError(f'{str(source)[:_SHOWN]} cannot be read: {error.strerror}') from error
 
 
-def _check_kind(path: Path) -> None:
-    """Tell what is no checkpoint at all, and what torch would treat by running it."""
-    with path.open('rb') as file:
-        start = file.read(64)
+def _check_kind(path: Path, start: bytes) -> None:
+    """Tell what is no checkpoint at all."""
     if not start:
         raise ValueError(f'{path} is empty: copy or download it again')
     for sign, kind in _OTHER_FILES:
         if start.lstrip().startswith(sign):
             raise ValueError(f'{path} is no checkpoint, it is {kind}')
-    if start.startswith(b'PK'):
-        _refuse_torchscript(path)
-    elif tarfile.is_tarfile(path):
+    if start[257:262] == b'ustar':
         raise ValueError(f'{path} is a tar archive, not a checkpoint: unpack it and name the file in it')
-
-
-def _refuse_torchscript(path: Path) -> None:
-    # The same reader as torch.load's, for it is the one to be convinced.
-    try:
-        records = torch._C.PyTorchFileReader(str(path)).get_all_records()
-    except RuntimeError as error:
-        raise _damaged(path, error) from error
-    if 'constants.pkl' in records:
-        raise RuntimeError(
-            f'{path} was refused: it is a TorchScript program, and loading runs it; save model.state_dict() instead'
-        )
-
-
-def _damaged(path: Path, error: Exception) -> RuntimeError:
-    reason = str(error).strip().partition('\n')[0] or type(error).__name__
-    return RuntimeError(
-        f'{path} ({path.stat().st_size} bytes) is truncated, damaged or no checkpoint of torch ({reason}): '
-        'delete it and copy or download it again'
-    )

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 _SHOWN = 4
+_LETTERS = 200
 
 
 @dataclass
@@ -48,6 +49,6 @@ def by_reason(reasons: dict[str, str], shown: int = _SHOWN) -> str:
 
 def shorten(names: Iterable[str], shown: int = _SHOWN) -> str:
     """The first few names, and how many more there are."""
-    names = list(names)
+    names = [name if len(name) <= _LETTERS and name.isprintable() else repr(name[:_LETTERS]) for name in names]
     more = f' and {len(names) - shown} more' if len(names) > shown else ''
     return ', '.join(names[:shown]) + more

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from mmvim.errors import UserValueError
+
 Colour = Sequence[int]
 
 
@@ -70,7 +72,7 @@ def convert_folder(source: Path, target: Path, convert: Callable[[Image.Image], 
         ValueError: If a file cannot be converted, with its name; if both folders are the same; if there is none.
     """
     if source.resolve() == target.resolve():
-        raise ValueError(f'{target}: give another folder than that of the originals')
+        raise UserValueError(f'{target}: give another folder than that of the originals')
     count = 0
     for path in sorted(source.rglob('*')):
         if path.suffix.lower() not in ('.png', '.bmp', '.tif', '.tiff', '.gif'):
@@ -79,11 +81,11 @@ def convert_folder(source: Path, target: Path, convert: Callable[[Image.Image], 
             with Image.open(path) as image:
                 label = convert(image)
         except (ValueError, OSError) as error:
-            raise ValueError(f'{path}: {error}') from error
+            raise UserValueError(f'{path}: {error}') from error
         out = (target / path.relative_to(source)).with_suffix('.png')
         out.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(label).save(out)
         count += 1
     if not count:
-        raise ValueError(f'{source} has no label maps (.png, .bmp, .tif, .gif)')
+        raise UserValueError(f'{source} has no label maps (.png, .bmp, .tif, .gif)')
     return count

@@ -2,7 +2,7 @@
 
 from .amp import CpuAmpOptimWrapper, enable_amp
 from .checkpoint_hook import SafeCheckpointHook
-from .cpu import adapt_to_cpu
+from .cpu import set_up_cpu
 from .exact_resume import ExactResumeHook
 from .label_watch import LabelWatchHook, watch_labels
 from .layer_decay import LayerDecayOptimWrapperConstructor, group_table
@@ -19,10 +19,10 @@ __all__ = [
     'Runner',
     'SafeCheckpointHook',
     'StartReportHook',
-    'adapt_to_cpu',
     'check_pooled_norm',
     'enable_amp',
     'explain_out_of_memory',
     'group_table',
+    'set_up_cpu',
     'watch_labels',
 ]

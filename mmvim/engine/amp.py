@@ -10,6 +10,7 @@ from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
 from torch import nn
 
+from mmvim.errors import UserValueError
 from mmvim.registry import OPTIM_WRAPPERS
 
 CPU_WRAPPER = 'mmvim.CpuAmpOptimWrapper'
@@ -44,7 +45,9 @@ def enable_amp(cfg: Config) -> None:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.loss_scale = 'dynamic'
     else:
-        raise ValueError(f"--amp needs optim_wrapper.type='OptimWrapper', this config has {wrapper!r}; leave --amp out")
+        raise UserValueError(
+            f"--amp needs optim_wrapper.type='OptimWrapper', this config has {wrapper!r}; leave --amp out"
+        )
     amp_on_cpu(cfg)
 
 

@@ -1,6 +1,5 @@
 """Checkpoints that survive a kill at any moment."""
 
-import glob
 import os
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
-from mmvim.checkpoints.write import TEMPORARY, write_atomically
+from mmvim.files import draft_of, write_whole
 from mmvim.registry import HOOKS
 
 BACKEND = 'mmvim_atomic_local'
@@ -22,8 +21,7 @@ class AtomicLocalBackend(LocalBackend):
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
         """Write ``obj`` to ``filepath``, making its folder if need be."""
-        os.makedirs(os.path.dirname(filepath) or '.', exist_ok=True)
-        write_atomically(filepath, obj)
+        write_whole(filepath, obj)
 
 
 @HOOKS.register_module()
@@ -33,8 +31,8 @@ class SafeCheckpointHook(CheckpointHook):
     The stock hook deletes the outdated checkpoint first and then writes the new one in place, so that a job killed
     in between (queue limit, out of memory, power) with ``max_keep_ckpts=1`` is left with half a file. Here the
     order is: write under a temporary name, flush, rename, point ``last_checkpoint`` at it in the same way, delete. The
-    best checkpoint likewise. What a kill leaves behind (``*.pth.tmp``, an outdated checkpoint) goes at the next save,
-    or when training is resumed.
+    best checkpoint likewise. What a kill leaves behind (half a file under a hidden name, an outdated checkpoint) goes
+    at the next save, or when training is resumed.
 
     Takes the arguments of ``CheckpointHook``. On storage other than a local disk (``out_dir='s3://...'``, or
     ``backend_args`` of your own) only the order of writing and deleting changes.
@@ -74,7 +72,7 @@ class SafeCheckpointHook(CheckpointHook):
             **self.args,
         )
         if is_main_process():
-            write_atomically(os.path.join(runner.work_dir, 'last_checkpoint'), self.last_ckpt.encode())
+            write_whole(os.path.join(runner.work_dir, 'last_checkpoint'), self.last_ckpt)
         if outdated is not None:
             runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
             self._remove(self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(outdated)))
@@ -113,5 +111,5 @@ class SafeCheckpointHook(CheckpointHook):
             self.file_backend.rmtree(path)
 
     def _remove_leftovers(self) -> None:
-        for leftover in glob.glob(os.path.join(glob.escape(self.out_dir), f'*.pth{TEMPORARY}')):
-            os.remove(leftover)
+        for leftover in Path(self.out_dir).glob(str(draft_of(Path('*.pth')))):
+            leftover.unlink()

@@ -12,8 +12,10 @@ from mmengine.logging import print_log
 from .amp import amp_on_cpu
 
 
-def adapt_to_cpu(cfg: Config, launcher: str = 'none') -> None:
-    """Change a config in place such that it trains and tests without a GPU; does nothing where there is one.
+def set_up_cpu(cfg: Config, launcher: str = 'none') -> None:
+    """Make this process and a config ready to train and test without a GPU; does nothing where there is one.
+
+    The config is changed in place, the process is set up for its lifetime:
 
     - Memory that tensors free stays with the process, see :func:`keep_freed_memory`.
     - ``AmpOptimWrapper`` becomes bfloat16 autocast.

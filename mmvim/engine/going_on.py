@@ -9,6 +9,8 @@ from mmengine.dist import get_world_size
 from mmengine.optim import _ParamScheduler
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
+from mmvim.errors import UserValueError
+
 PROCESSES = 'processes'  # in the message hub, which goes into the checkpoint
 # How far a scheduler is, as opposed to what it was set to.
 # (`patience`: a scheduler that follows metrics, most of whose attributes are progress.)
@@ -84,13 +86,13 @@ def check_optimizer(runner: Runner, checkpoint: dict, filename: str) -> None:
     lacks = sorted(set(optimizer.defaults) - set(groups[0])) if groups else []
     if (theirs and theirs.rpartition('.')[2] != ours) or (lacks and not theirs):
         what = theirs or f'one without {", ".join(lacks)}'
-        raise ValueError(
+        raise UserValueError(
             f'{filename} was trained by another optimizer ({what}; here {ours}): go on with that, or {way}.'
         )
     sizes = [[len(group['params']) for group in side] for side in (groups, optimizer.param_groups)]
     if sizes[0] != sizes[1]:
         counts = ' and here '.join(f'{len(side)} groups of {sum(side)} parameters' for side in sizes)
-        raise ValueError(
+        raise UserValueError(
             f'the optimizer of {filename} has {counts}: the model or paramwise_cfg differ; take those back, or {way}.'
         )
 

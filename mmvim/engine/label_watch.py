@@ -9,6 +9,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
+from mmvim.errors import UserValueError
 from mmvim.registry import HOOKS
 
 
@@ -54,7 +55,7 @@ class LabelWatchHook(Hook):
             for value in self._ignored:
                 counted |= label == value
             if not counted.all():
-                raise ValueError(self._sentence(sample, label[~counted]))
+                raise UserValueError(self._sentence(sample, label[~counted]))
             left_out.append(all(bool((label == value).all()) for value in self._ignored[:1]))
         if left_out and all(left_out) and not self._warned:
             self._warned = True
@@ -78,12 +79,12 @@ class LabelWatchHook(Hook):
 def _check_form(sample: Any, label: Tensor, image: Tensor) -> None:
     """See that a label map has one channel and the size of its image."""
     if label.ndim != 3 or label.shape[0] != 1:
-        raise ValueError(
+        raise UserValueError(
             f'{_file(sample)} is in colours ({label.shape[-1]} channels): expected one number for each pixel.'
         )
     if label.shape[-2:] != image.shape[-2:]:
         (height, width), (image_height, image_width) = label.shape[-2:], image.shape[-2:]
-        raise ValueError(
+        raise UserValueError(
             f'{_file(sample)} is {width} x {height} after loading, its image {image_width} x {image_height}: expected '
             'label maps of the size of their images.'
         )

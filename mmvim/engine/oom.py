@@ -7,6 +7,8 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mmvim.errors import UserRuntimeError
+
 from .pooled_norm import pooled_norms
 
 PHRASES = ('out of memory', "can't allocate memory", 'cannot allocate memory', 'not enough memory')
@@ -35,7 +37,7 @@ def explain_out_of_memory(cfg: Config) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise RuntimeError(f'out of memory ({first_line}); {advice(cfg)}') from error
+        raise UserRuntimeError(f'out of memory ({first_line}); {advice(cfg)}') from error
 
 
 def advice(cfg: Config) -> str:

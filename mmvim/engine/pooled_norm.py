@@ -6,6 +6,8 @@ from math import gcd
 
 from mmengine.config import Config
 
+from mmvim.errors import UserValueError
+
 # Heads that pool whole maps to one pixel and normalise it, and the argument whose 1 stands for that, if it can be set.
 POOLING_HEADS = {
     'APCHead': 'pool_scales',
@@ -66,14 +68,14 @@ def check_pooled_norm(cfg: Config, images: int | None = None) -> None:
     ways = ' '.join(f'{head}.norm_cfg.type=GN {head}.norm_cfg.num_groups={_groups(cfg, head)}' for head in heads)
     which = ' and '.join(heads)
     if batch_size == 1:
-        raise ValueError(
+        raise UserValueError(
             f'train_dataloader.batch_size=1: the batch norm of {which} sees maps pooled to one pixel and needs two '
             f'images; --cfg-options train_dataloader.batch_size=2, or normalise otherwise: {ways}'
         )
     sampler = (loader.get('sampler') or {}).get('type', '')
     infinite = 'Infinite' in str(sampler)
     if images is not None and images % batch_size == 1 and not infinite and not loader.get('drop_last'):
-        raise ValueError(
+        raise UserValueError(
             f'the last of {images} images is a batch by itself (train_dataloader.batch_size={batch_size}): the batch '
             f'norm of {which} sees maps pooled to one pixel and needs two images; --cfg-options '
             'train_dataloader.drop_last=True leaves it out.'

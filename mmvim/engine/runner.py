@@ -2,12 +2,15 @@
 
 from collections.abc import Callable
 
+from mmengine.config import Config
 from mmengine.dist import get_world_size
+from mmengine.registry import RUNNERS as ROOT_RUNNERS
 from mmengine.runner import Runner as MMEngineRunner
 from torch import nn
 
 from mmvim.checkpoints import read
 from mmvim.checkpoints.match import fit_model, load_fitted
+from mmvim.errors import UserValueError
 from mmvim.registry import RUNNERS
 
 from .going_on import PROCESSES, Schedules, check_optimizer, differences, nothing_left
@@ -68,7 +71,7 @@ class Runner(MMEngineRunner):
         """
         checkpoint = read(filename, map_location)
         if self._resumes and not {'meta', 'message_hub'} <= set(checkpoint):
-            raise ValueError(
+            raise UserValueError(
                 f'{filename} holds weights but not the state of a run: start from it with --cfg-options '
                 f'load_from={filename} instead of --resume'
             )
@@ -83,3 +86,8 @@ class Runner(MMEngineRunner):
         load_fitted(self.model, checkpoint, report)
         self._has_loaded = True
         return checkpoint
+
+
+def build_runner(cfg: Config) -> MMEngineRunner:
+    """:class:`Runner`, or the one that the config names as ``runner_type``."""
+    return ROOT_RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)

@@ -1,15 +1,14 @@
 """The lines at the start of a run that tell whether it is set up as meant."""
 
-import time
 from datetime import timedelta
 from typing import Any
 
-import torch
 from mmengine.device import get_device
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from mmvim.machine import clock
 from mmvim.ops import backends
 from mmvim.registry import HOOKS
 
@@ -38,25 +37,19 @@ class StartReportHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Count from here, the start or where training was resumed."""
         self._first = runner.iter
-        self._started = self._clock()
+        self._started = clock()
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Start the clock, and read it."""
         done = runner.iter + 1 - self._first
         if done == self.warmup:
-            self._started = self._clock()
+            self._started = clock()
         if done != self.report_at:
             return
-        seconds = (self._clock() - self._started) / (self.report_at - self.warmup)
+        seconds = (clock() - self._started) / (self.report_at - self.warmup)
         batch_size = runner.train_dataloader.batch_sampler.batch_size * get_world_size()
         eta = timedelta(seconds=round(seconds * (runner.max_iters - runner.iter - 1)))
         runner.logger.info(
             f'speed: {seconds:.3f} s per iteration, {batch_size / seconds:.1f} images per second '
             f'(iterations {self.warmup + 1} to {self.report_at}); done in {eta}, validation not counted'
         )
-
-    @staticmethod
-    def _clock() -> float:
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        return time.perf_counter()

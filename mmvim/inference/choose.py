@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
-from difflib import get_close_matches
 from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.runner import find_latest_checkpoint
 
-from mmvim.engine.launch import PACKAGE, REPOSITORY, check_packages, load_config
-from mmvim.zoo import MODELS, Model
+from mmvim.catalogue import MODELS, Model
+from mmvim.errors import UserModuleNotFoundError, UserValueError
+from mmvim.names import hint
+from mmvim.paths import ROOT, find_configs
+from mmvim.preflight.config import load_config
+from mmvim.preflight.finding import demand
+from mmvim.preflight.packages import check_packages
 
 
 def choose(model: str, weights: str | None = None) -> tuple[Config, str]:
@@ -29,27 +32,27 @@ def choose(model: str, weights: str | None = None) -> tuple[Config, str]:
         ModuleNotFoundError: if mmdet or mmseg is needed and not there, with what to type.
     """
     path, published = (Path(model), None) if model.endswith('.py') else _by_name(model)
-    cfg = load_config(Namespace(config=path, cfg_options={}, launcher='none', work_dir=None))
-    check_packages(cfg)
-    weights = weights or published or _published_for(path)
+    cfg = load_config(path)
+    demand(check_packages(cfg), UserModuleNotFoundError)
+    weights = weights or published or _published_for(Path(cfg.filename))
     if weights is None:
         latest = Path(cfg.work_dir, 'last_checkpoint').is_file() and find_latest_checkpoint(cfg.work_dir)
         example = f', such as {latest}' if latest else ''
-        raise ValueError(f'no weights of {model} are published: name a checkpoint after it{example}')
+        raise UserValueError(f'no weights of {model} are published: name a checkpoint after it{example}')
     return cfg, weights
 
 
 def _by_name(name: str) -> tuple[Path, str | None]:
-    root = REPOSITORY if (REPOSITORY / 'configs').is_dir() else REPOSITORY / PACKAGE / '.mim'  # in a wheel
     zoo = {model.name: model for model in MODELS}
     if name in zoo:
-        return root / zoo[name].config, _address(zoo[name])
-    configs = {path.stem: path for path in (root / 'configs').rglob('*.py') if '_base_' not in path.parts}
+        return ROOT / zoo[name].config, _address(zoo[name])
+    configs = find_configs()
     if name in configs:
         return configs[name], None
-    nearest = get_close_matches(name, sorted({*zoo, *configs}), n=3, cutoff=0.5)
-    hint = f'; nearest: {", ".join(nearest)}' if nearest else ''
-    raise ValueError(f'there is no model {name!r}{hint}; see python tools/zoo.py list, or give the path of a config')
+    raise UserValueError(
+        f'there is no model {name!r}{hint(name, {*zoo, *configs})}; see python tools/zoo.py list, or give the path of '
+        'a config'
+    )
 
 
 def _published_for(config: Path) -> str | None:

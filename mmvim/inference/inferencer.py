@@ -15,6 +15,7 @@ from mmengine.structures import BaseDataElement
 from torch import nn
 
 from mmvim.checkpoints import load_model, read
+from mmvim.checkpoints.class_names import class_names, colours
 
 
 def build_inferencer(config: Config, weights: str, device: str | None = None) -> BaseInferencer:
@@ -58,7 +59,10 @@ class _Strict:
     def _load_weights_to_model(self, model: nn.Module, _: None, cfg: Config) -> None:
         checkpoint = read(self._weights)
         self.report = load_model(model, checkpoint, self._weights)
-        model.dataset_meta = dataset_meta(model, checkpoint, cfg)
+        try:
+            model.dataset_meta = dataset_meta(model, checkpoint, cfg)
+        except ValueError as error:
+            raise ValueError(f'{self._weights}: {error}') from error
 
     def _init_visualizer(self, cfg: Config) -> Any:
         cfg.visualizer.vis_backends = None
@@ -80,6 +84,9 @@ def dataset_meta(model: nn.Module, checkpoint: Mapping[str, Any], cfg: Config) -
 
     Returns:
         ``{'classes': names, 'palette': RGB}``, as many as the model has classes.
+
+    Raises:
+        ValueError: if the checkpoint has as many names or colours, but they are something else.
     """
     count = number_of_classes(model)
     meta = checkpoint.get('meta')
@@ -87,11 +94,11 @@ def dataset_meta(model: nn.Module, checkpoint: Mapping[str, Any], cfg: Config) -
     stored = {str(key).lower(): value for key, value in stored.items()} if isinstance(stored, Mapping) else {}
     dataset = DATASETS.build({**deepcopy(cfg.test_dataloader.dataset), 'lazy_init': True, 'pipeline': []})
     sources = [source for source in (stored, dataset.metainfo) if _fits(source.get('classes'), count)]
-    names = [str(name) for name in sources[0]['classes']] if sources else [f'class {n}' for n in range(count)]
-    colours = next((source['palette'] for source in sources if _fits(source.get('palette'), count)), None)
-    if colours is None:
-        colours = np.random.default_rng(42).integers(0, 256, (count, 3))
-    return {'classes': names, 'palette': [tuple(map(int, colour)) for colour in colours]}
+    names = class_names(sources[0]['classes']) if sources else [f'class {n}' for n in range(count)]
+    palette = next((source['palette'] for source in sources if _fits(source.get('palette'), count)), None)
+    if palette is None:
+        palette = np.random.default_rng(42).integers(0, 256, (count, 3)).tolist()
+    return {'classes': names, 'palette': colours(palette)}
 
 
 def number_of_classes(model: nn.Module) -> int:

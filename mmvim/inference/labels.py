@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from .write import replacing
+from mmvim.files import replacing
 
 TILE = 256
 PNG_LIMIT = 2**31 - 1

@@ -11,6 +11,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from mmvim.machine import free_memory
+
 from .images import count_pixels, open_array, read_image, to_bgr
 
 
@@ -178,15 +180,6 @@ def _check_fits(needed: int, source: str | Path, advice: str) -> None:
     free = free_memory()
     if free is not None and needed > free:
         raise ValueError(f'{source} takes {needed / 1e9:.1f} GB in memory and {free / 1e9:.1f} GB are free: {advice}')
-
-
-def free_memory() -> int | None:
-    """Bytes that can be had without swapping; None where the system does not say."""
-    try:
-        lines = Path('/proc/meminfo').read_text().splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith('MemAvailable:')), None)
 
 
 def _open_tiff(path: str | Path) -> Any:

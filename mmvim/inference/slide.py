@@ -10,7 +10,9 @@ import torch
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
-from .rows import Rows, free_memory
+from mmvim.machine import free_memory
+
+from .rows import Rows
 
 Size = tuple[int, int]
 

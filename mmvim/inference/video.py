@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from .write import replacing
+from mmvim.files import replacing
 
 
 def convert_video(

@@ -1,14 +1,21 @@
-"""Backbones and necks, registered in the scope ``mmvim``."""
+"""Backbones, classifiers and necks, registered in the scope ``mmvim``."""
 
-from importlib.util import find_spec
+from importlib import import_module
+from typing import Any
 
-from .backbones import DeiT, MambaOut, Vim, VMamba
-from .classifiers import ImageClassifier, LinearHead, MLPHead
+from . import backbones
+from .backbones import *  # noqa: F403
 
-__all__ = ['DeiT', 'ImageClassifier', 'LinearHead', 'MLPHead', 'MambaOut', 'VMamba', 'Vim']
+# Imported when they are asked for, by name here or through the registry: they are mmengine's modules, and importing
+# those takes as long as torch itself.
+_LATER = {
+    **dict.fromkeys(['ImageClassifier', 'LinearHead', 'MLPHead'], 'classifiers'),
+    **dict.fromkeys(['DeconvPyramid', 'SimplePyramid'], 'necks'),
+}
+__all__ = [*backbones.__all__, *_LATER]  # noqa: PLE0604
 
-if find_spec('mmcv') is not None:
-    # Necks take their norm layers from mmcv's registry; backbones get by with mmengine.
-    from .necks import DeconvPyramid, SimplePyramid
 
-    __all__ += ['DeconvPyramid', 'SimplePyramid']
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    return getattr(import_module(f'{__name__}.{_LATER[name]}'), name)

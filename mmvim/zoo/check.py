@@ -9,19 +9,18 @@ from typing import Any
 
 import torch
 from mmengine.config import Config, ConfigDict
-from mmengine.model import BaseModel, revert_sync_batchnorm
-from mmengine.registry import MODELS as ROOT_MODELS
+from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
 from rich.console import Console
 from torch import Tensor, nn
 
+from mmvim.catalogue.records import Model
 from mmvim.checkpoints import load_model, to_official
 from mmvim.checkpoints.classifier import to_classifier
 from mmvim.checkpoints.families import family_of
 from mmvim.engine.quiet import quiet
-
-from .process import root
-from .records import Model
+from mmvim.models.build import build_untrained
+from mmvim.paths import ROOT
 
 #: A package that no test has and some models need.
 _OPTIONAL = 'mmpretrain'
@@ -65,7 +64,7 @@ def check(models: Sequence[Model], zoo: Sequence[Model], console: Console) -> in
 
 
 def _check_one(model: Model, zoo: Sequence[Model], folder: Path) -> str:
-    cfg = Config.fromfile(root() / model.config)
+    cfg = Config.fromfile(ROOT / model.config)
     named = Path((cfg.model.backbone.get('init_cfg') or {}).get('checkpoint', '')).name or None
     if named != model.start:
         raise ValueError(f'the config starts from {named}, the record says {model.start}')
@@ -93,14 +92,13 @@ def _check_one(model: Model, zoo: Sequence[Model], folder: Path) -> str:
 def build(cfg: ConfigDict) -> BaseModel:
     """The model of a config, which is changed to run on one small image and to find something in it."""
     cfg = ConfigDict(cfg)
-    cfg.backbone.init_cfg = None
     if cfg.data_preprocessor.get('pad_size_divisor', 0) > 32:
         cfg.data_preprocessor.pad_size_divisor = 32
     for part in ('rcnn', 'rpn') if 'roi_head' in cfg else ():
         cfg.test_cfg[part].max_per_img = 4
     if 'roi_head' in cfg:
         cfg.test_cfg.rcnn.score_thr = 0.0  # untrained, no score is high: without boxes the mask head would not run
-    return revert_sync_batchnorm(ROOT_MODELS.build(cfg)).eval()
+    return build_untrained(cfg)
 
 
 def official_state(module: nn.Module) -> dict[str, Tensor]:
@@ -134,7 +132,7 @@ def _check_start(module: BaseModel, file: str, classifier: Model, folder: Path) 
     if not path.exists():
         for other in folder.iterdir():
             other.unlink()
-        cfg = Config.fromfile(root() / classifier.config)
+        cfg = Config.fromfile(ROOT / classifier.config)
         torch.save({'model': official_state(build(cfg.model))}, path)
     backbone = module.backbone
     spoil(backbone)

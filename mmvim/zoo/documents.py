@@ -1,13 +1,14 @@
 """Writes what the repository says of its models: metafiles, model index, docs/model_zoo.md, a table in the README."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from mmvim.checkpoints.write import write_atomically
+from mmvim.catalogue import MODELS
+from mmvim.catalogue.records import Model
+from mmvim.files import write_whole
+from mmvim.markdown import markdown_table
 
-from . import MODELS
 from .metafile import GENERATED, metafile, to_yaml
-from .records import Model
 
 README_MARKERS = ('<!-- zoo: begin -->', '<!-- zoo: end -->')
 _CHAPTERS = {
@@ -75,7 +76,7 @@ def write_documents(root: Path) -> list[Path]:
     texts = documents(root)
     differ = out_of_date(root)
     for path in differ:
-        write_atomically(path, texts[path].encode())
+        write_whole(path, texts[path])
     return differ
 
 
@@ -122,7 +123,7 @@ def _zoo_table(models: Sequence[Model]) -> str:
     ]
     sizes = {f'{model.flops.size} ({model.flops.source})' for model in models if model.flops}
     counted = f'\nOperations are those of one image: {"; ".join(sorted(sizes))}.\n' if sizes else ''
-    return markdown(header, rows) + counted
+    return markdown_table(header, rows) + counted
 
 
 def readme_table(models: Sequence[Model]) -> str:
@@ -138,7 +139,7 @@ def readme_table(models: Sequence[Model]) -> str:
     variants = dict.fromkeys(
         model.variant for model in models if model.task != 'imagenet' and model.family != 'Baselines'
     )
-    return markdown(header, [_readme_row([m for m in models if m.variant == variant]) for variant in variants])
+    return markdown_table(header, [_readme_row([m for m in models if m.variant == variant]) for variant in variants])
 
 
 def _readme_row(models: Sequence[Model]) -> list[str]:
@@ -172,9 +173,3 @@ def sources(model: Model) -> list[str]:
 def _number(model: Model, metric: str) -> str:
     value = model.value(metric)
     return '-' if value is None else f'{value:.1f}'
-
-
-def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table."""
-    lines = [header, ['---'] * len(header), *rows]
-    return ''.join(f'| {" | ".join(line)} |\n' for line in lines)

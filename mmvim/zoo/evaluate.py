@@ -11,8 +11,10 @@ from pathlib import Path
 from mmengine.config import Config
 from rich.console import Console
 
-from .process import root, run_test
-from .records import DATASETS
+from mmvim.catalogue.records import DATASETS
+from mmvim.paths import ROOT
+
+from .process import run_test
 from .report import write_report
 from .state import State
 from .table import Job, measured
@@ -133,7 +135,7 @@ def evaluation_config(job: Job, settings: Settings) -> Config:
         FileNotFoundError: If there is no such data set.
     """
     model = job.model
-    cfg = Config.fromfile(root() / model.config)
+    cfg = Config.fromfile(ROOT / model.config)
     loader = cfg.test_dataloader
     loader.batch_size = model.test_batch_size
     if settings.workers is not None:

@@ -3,7 +3,6 @@
 import json
 import resource
 import sys
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,10 +12,11 @@ from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-import mmvim
-from mmvim.analysis.measure import machine
-from mmvim.checkpoints.write import write_atomically
+from mmvim import machine
+from mmvim.files import write_whole
+from mmvim.ops import backends
 from mmvim.registry import HOOKS
+from mmvim.version import __version__
 
 _PACKAGES = ('mmengine', 'mmcv', 'mmseg', 'mmdet')
 
@@ -46,19 +46,20 @@ class MeasureHook(Hook):
 
     def before_test_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Start the clock."""
-        self._started = self._clock()
+        self._started = machine.clock()
 
     def after_test_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Sequence | None = None
     ) -> None:
         """Read the clock."""
-        self._times.append(self._clock() - self._started)
+        self._times.append(machine.clock() - self._started)
         self._images.append(len(outputs))
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Write the file, in the first process only."""
         if not is_main_process():
             return
+        device = 'cuda' if get_device() == 'cuda' else 'cpu'
         first = 1 if len(self._times) > 1 else 0
         content = {
             'metrics': {name: float(value) for name, value in metrics.items()},
@@ -67,16 +68,10 @@ class MeasureHook(Hook):
             'peak_memory': self._peak_memory(),
             'processes': get_world_size(),
             'batch_size': runner.test_dataloader.batch_sampler.batch_size,
-            'machine': machine('cuda' if get_device() == 'cuda' else 'cpu'),
+            'machine': {**machine.describe(device), 'scans': backends.describe(device)},
             'versions': versions(),
         }
-        write_atomically(self.out, (json.dumps(content, indent=2) + '\n').encode())
-
-    @staticmethod
-    def _clock() -> float:
-        if get_device() == 'cuda':
-            torch.cuda.synchronize()
-        return time.perf_counter()
+        write_whole(self.out, json.dumps(content, indent=2) + '\n')
 
     @staticmethod
     def _peak_memory() -> int:
@@ -89,5 +84,5 @@ class MeasureHook(Hook):
 
 def versions() -> dict[str, str]:
     """Of Python and of the packages that have a part in a test and are loaded."""
-    found = {'python': sys.version.partition(' ')[0], 'torch': torch.__version__, 'mmvim': mmvim.__version__}
+    found = {'python': sys.version.partition(' ')[0], 'torch': torch.__version__, 'mmvim': __version__}
     return found | {name: sys.modules[name].__version__ for name in _PACKAGES if name in sys.modules}

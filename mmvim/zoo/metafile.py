@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import yaml
 
-from .records import Model
+from mmvim.catalogue.records import Model
 
-GENERATED = 'Written by `python tools/zoo.py write` from mmvim/zoo; change the records there.'
+GENERATED = 'Written by `python tools/zoo.py write` from mmvim/catalogue; change the records there.'
 _COLLECTIONS = {
     'Vim': {
         'License': 'Apache License 2.0',

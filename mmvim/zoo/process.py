@@ -7,15 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from mmvim.engine.launch import PACKAGE, REPOSITORY
+from mmvim.errors import UserRuntimeError
+from mmvim.paths import ROOT
 
 _PR_SET_PDEATHSIG = 1
 _FAULT = re.compile(r'(error: |(\w+\.)*\w*(Error|Exception|Interrupt)\b)')
-
-
-def root() -> Path:
-    """The folder that has ``configs`` and ``tools``: the repository, or a part of the installed package."""
-    return REPOSITORY if (REPOSITORY / 'configs').is_dir() else REPOSITORY / PACKAGE / '.mim'
 
 
 def run_test(config: Path, weights: Path, folder: Path, *, tta: bool = False, gpus: int = 0) -> None:
@@ -32,7 +28,7 @@ def run_test(config: Path, weights: Path, folder: Path, *, tta: bool = False, gp
         RuntimeError: If the test failed, with the last error that it printed.
     """
     launcher = [] if not gpus else ['-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={gpus}']
-    command = [sys.executable, *launcher, str(root() / 'tools' / 'test.py'), str(config), str(weights)]
+    command = [sys.executable, *launcher, str(ROOT / 'tools' / 'test.py'), str(config), str(weights)]
     command += ['--work-dir', str(folder), *(['--tta'] if tta else []), *(['--launcher', 'pytorch'] if gpus else [])]
     log = folder / 'log.txt'
     with log.open('w') as file:
@@ -45,9 +41,11 @@ def run_test(config: Path, weights: Path, folder: Path, *, tta: bool = False, gp
             process.wait()
             raise
     if code < 0:
-        raise RuntimeError(f'the test was ended by {signal.Signals(-code).name}, as when memory runs out; see {log}')
+        raise UserRuntimeError(
+            f'the test was ended by {signal.Signals(-code).name}, as when memory runs out; see {log}'
+        )
     if code:
-        raise RuntimeError(f'{_fault(log)}; see {log}')
+        raise UserRuntimeError(f'{_fault(log)}; see {log}')
 
 
 def _end_with_parent() -> None:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmvim.checkpoints.write import write_atomically
+from mmvim.files import write_whole
+from mmvim.markdown import markdown_table
 
-from .documents import markdown
 from .state import State
 from .table import TOLERANCE, Job, rows
 
@@ -39,7 +39,7 @@ def write_report(jobs: Sequence[Job], state: State, folder: Path) -> list[Path]:
     files = []
     for suffix, text in texts.items():
         files.append(folder / f'{_NAME}.{suffix}')
-        write_atomically(files[-1], text.encode())
+        write_whole(files[-1], text)
     return files
 
 
@@ -58,7 +58,7 @@ def _as_markdown(table: Sequence[dict[str, Any]], failures: dict[str, str]) -> s
         ]
         for row in table
     ]
-    parts = ['# Evaluation of published weights\n', markdown(header, lines)]
+    parts = ['# Evaluation of published weights\n', markdown_table(header, lines)]
     parts.append(
         f'**!** marks a number that is more than {TOLERANCE} from the published one. Images per second are those of '
         'model and metric, without loading; memory is that of tensors on a GPU, of the whole process on a CPU.\n'

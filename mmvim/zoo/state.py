@@ -5,7 +5,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from mmvim.checkpoints.write import write_atomically
+from mmvim.files import write_whole
 
 
 class State:
@@ -47,7 +47,7 @@ class State:
 
     def _save(self) -> None:
         content = {'results': self.results, 'failures': self.failures}
-        write_atomically(self.path, (json.dumps(content, indent=2) + '\n').encode())
+        write_whole(self.path, json.dumps(content, indent=2) + '\n')
 
 
 def _now() -> str:

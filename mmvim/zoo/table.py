@@ -4,7 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .records import METRICS, TTA_METRICS, Model
+from mmvim.catalogue.records import METRICS, TTA_METRICS, Model
+
 from .state import State
 
 #: A measured number that is this far from the published one, in percent points, is marked.

@@ -7,10 +7,9 @@ from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlparse
 
+from mmvim.catalogue.records import Model, OfficialFile
 from mmvim.checkpoints.download import download
-from mmvim.checkpoints.write import write_atomically
-
-from .records import Model, OfficialFile
+from mmvim.files import write_whole
 
 #: Keeps the checksums of what was downloaded; lies beside the weights.
 CHECKSUMS = 'checksums.json'
@@ -74,7 +73,7 @@ class Weights:
         if file.sha256 is None:
             when = datetime.now().isoformat(timespec='seconds')
             entry = {'sha256': checksum, 'bytes': size, 'address': file.address, 'downloaded': when}
-            write_atomically(self._list, (json.dumps(self._recorded() | {file.name: entry}, indent=2) + '\n').encode())
+            write_whole(self._list, json.dumps(self._recorded() | {file.name: entry}, indent=2) + '\n')
 
     @property
     def _list(self) -> Path:

@@ -16,7 +16,7 @@ from mmvim.analysis import cost, models
 from mmvim.analysis.cost import Case
 from mmvim.analysis.flops import count_operations
 from mmvim.analysis.measure import forbid_more_memory, in_child, peak_memory
-from mmvim.engine.launch import run_tool
+from mmvim.commands import run_tool
 from tools.analysis.cost import main
 
 ROOT = Path(__file__).parents[2]
@@ -72,7 +72,7 @@ def test_every_model_is_built(name: str) -> None:
 
 
 def test_unknown_model_names_the_nearest() -> None:
-    with pytest.raises(ValueError, match="unknown model 'vmamba_tinny'; the nearest is 'vmamba_tiny'"):
+    with pytest.raises(ValueError, match="unknown model 'vmamba_tinny'; nearest: vmamba_tiny"):
         models.build('vmamba_tinny', 224)
 
 
@@ -162,5 +162,5 @@ def test_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest
 
 def test_command_refuses_unknown_models(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, 'argv', ['cost.py', '--models', 'vim_tinny'])
-    with pytest.raises(SystemExit, match="error: unknown model 'vim_tinny'; the nearest is 'vim_tiny'"):
+    with pytest.raises(SystemExit, match="error: unknown model 'vim_tinny'; nearest: vim_tiny"):
         run_tool(main)

@@ -17,7 +17,7 @@ from mmvim.analysis.deit import DeiT
 from mmvim.analysis.erf import Field, area, receptive_field, rendered, smallest_square
 from mmvim.analysis.models import build
 from mmvim.analysis.swin import Swin
-from mmvim.engine.launch import run_tool
+from mmvim.commands import run_tool
 from tools.analysis.erf import main
 
 
@@ -153,7 +153,7 @@ def test_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest
 
 
 def test_unknown_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(SystemExit, match=r"error: unknown model 'vimm_tiny'; the nearest is 'vim_tiny'"):
+    with pytest.raises(SystemExit, match=r"error: unknown model 'vimm_tiny'; nearest: vim_tiny"):
         _call(monkeypatch, 'vimm_tiny', '--size', '32')
 
 

@@ -9,9 +9,9 @@ from urllib.request import Request
 import pytest
 import torch
 
+from mmvim.catalogue import OFFICIAL_WEIGHTS
 from mmvim.checkpoints import read
 from mmvim.checkpoints.fetch import locate
-from mmvim.zoo import OFFICIAL_WEIGHTS
 
 NAME = 'vim_s_midclstok_80p5acc.pth'
 ADDRESS = f'https://example.org/folder/{NAME}?download=true'

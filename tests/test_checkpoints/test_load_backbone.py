@@ -8,8 +8,9 @@ import torch
 from official import CLASSIFIERS, official_shapes, official_state, save_classifier
 from torch import nn
 
-from mmvim.checkpoints import from_official, load_backbone, resize_pos_embed
+from mmvim.checkpoints import from_official, load_backbone
 from mmvim.models.backbones.vim import Vim
+from mmvim.models.layers import resize_pos_embed
 
 DEPTH = 2
 SHALLOW = {'embed_dims': 192, 'depth': DEPTH, 'patch_size': 16, 'patch_stride': 16}
@@ -127,7 +128,11 @@ def test_init_cfg(tmp_path: Path) -> None:
         ),
         ({'arch': {'depth': 3}}, r'the model is a Vim \(192 wide, 3 deep.*10 missing in the file: layers\.2\.norm'),
         ({'arch': {'depth': 1}}, r'10 unknown to the model: layers\.1\.mixer\..* and 6 more'),
-        ({'arch': {'patch_stride': 8}}, r'patch stride 16\), the model is .*patch stride 8\): take the arch'),
+        (
+            {'arch': {'patch_stride': 8}},
+            r'pth: the file was made for patch stride 16, the model has patch stride 8: take the arch .*; '
+            r'it holds a Vim .*patch stride 16\), the model is .*patch stride 8\)',
+        ),
         ({'arch': {'d_state': 8}}, r'layers\.0\.mixer\.A_logs \(2, 384, 16\) for \(2, 384, 8\)'),
         ({'in_channels': 4}, r'patch_embed\.proj\.weight \(192, 3, 16, 16\) for \(192, 4, 16, 16\)'),
     ],

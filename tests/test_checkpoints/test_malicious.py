@@ -25,9 +25,9 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader, checkpoint
 from mmengine.runner import load_checkpoint as mmengine_load
 
-from mmvim.checkpoints import install, load_backbone, read
+from mmvim.checkpoints import load_backbone, read, read_safely_everywhere
+from mmvim.checkpoints.builders import TABLE
 from mmvim.checkpoints.convert import convert
-from mmvim.checkpoints.unpickle import _TABLE
 from mmvim.models.backbones.vim import Vim
 
 
@@ -129,7 +129,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ('load_from_http', '_safe_torch_load'):
         monkeypatch.setattr(checkpoint, name, getattr(checkpoint, name))
     monkeypatch.setattr(CheckpointLoader, '_schemes', CheckpointLoader._schemes.copy())
-    install()
+    read_safely_everywhere()
 
 
 @pytest.mark.usefixtures('installed')
@@ -255,12 +255,12 @@ BUILDS = {
 def test_state_for_what_the_reader_uses_itself(tmp_path: Path, target: str) -> None:
     """BUILD with a state (None, {...}) sets attributes of whatever it is given, of classes and functions as well."""
     before = [dict(vars(entry)) for entry in (HistoryBuffer, torch.UntypedStorage, torch.Tensor)]
-    table = {key: dict(vars(value)) for key, value in _TABLE.items()}
+    table = {key: dict(vars(value)) for key, value in TABLE.items()}
     state = b'N}' + text('_build') + name('planted', 'Thing') + b's\x86b'
     with pytest.raises(RuntimeError, match='damaged'):
         read(write_zip(tmp_path / 'a.pth', BUILDS[target] + state + b'.'))
     assert before == [dict(vars(entry)) for entry in (HistoryBuffer, torch.UntypedStorage, torch.Tensor)]
-    assert table == {key: dict(vars(value)) for key, value in _TABLE.items()}
+    assert table == {key: dict(vars(value)) for key, value in TABLE.items()}
 
 
 def test_history_buffer_brings_no_functions(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mmvim.checkpoints import from_official, load_backbone, load_model, to_official
 from mmvim.checkpoints.convert import convert
-from mmvim.checkpoints.mambaout import describe
+from mmvim.checkpoints.layouts.mambaout import describe
 from mmvim.models import MambaOut, Vim
 
 OUTNORMS = {f'outnorm{i}.{leaf}' for i in range(4) for leaf in ('weight', 'bias')}
@@ -46,7 +46,7 @@ def test_expected_keys(arch: str, layout: str) -> None:
     assert own.keys() - found.keys() == OUTNORMS
     assert found.keys() - own.keys() == CLASSIFIER
     assert {key for key in own.keys() & found.keys() if own[key] != found[key]} == set()
-    assert f'arch {arch!r} ' in describe(ours)
+    assert f'arch {arch!r} ' in describe(ours, MambaOut.arch_zoo)
 
 
 @pytest.mark.parametrize('prefix', ['', 'backbone.', 'model.backbone.'])

@@ -16,7 +16,7 @@ from mmengine.logging import HistoryBuffer
 from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
 
 from mmvim.checkpoints import read
-from mmvim.checkpoints.unpickle import Foreign
+from mmvim.checkpoints.builders import Foreign
 
 FORMATS = pytest.mark.parametrize('new_format', [True, False], ids=['zip', 'legacy'])
 
@@ -211,7 +211,7 @@ def test_folder_and_missing_file(tmp_path: Path) -> None:
         read(tmp_path / 'nothing.pth')
 
 
-def test_environment_that_forbids_our_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_that_binds_torch_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variable forbids torch.load the loading of objects, which has no part in ours."""
     monkeypatch.setenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', '1')
-    with pytest.raises(RuntimeError, match='unset TORCH_FORCE_WEIGHTS_ONLY_LOAD'):
-        read(save({}, tmp_path / 'a.pth'))
+    assert read(save({'a': 1}, tmp_path / 'a.pth')) == {'a': 1}

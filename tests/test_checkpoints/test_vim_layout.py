@@ -6,7 +6,8 @@ from official import official_shapes, official_state
 from torch import Tensor
 
 from mmvim.checkpoints import from_official, to_official
-from mmvim.checkpoints.vim import describe
+from mmvim.checkpoints.layouts.vim import describe
+from mmvim.models import Vim
 
 VARIANTS = ['tiny', 'small', 'base', 'tiny_plus', 'small_plus']
 WIDTHS = {'tiny': 192, 'small': 384, 'base': 768, 'tiny_plus': 192, 'small_plus': 384}
@@ -127,4 +128,4 @@ def test_no_official_layout_for_other_models() -> None:
 )
 def test_describe(variant: str, name: str) -> None:
     state = {key: torch.empty(shape, device='meta') for key, shape in official_shapes(f'{variant}_cls').items()}
-    assert describe(state).startswith(name)
+    assert describe(state, Vim.arch_zoo).startswith(name)

@@ -238,6 +238,6 @@ def test_another_family(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize('arch', CLASSIFIERS)
 def test_every_published_file_is_named(arch: str) -> None:
-    from mmvim.checkpoints.vmamba import describe
+    from mmvim.checkpoints.layouts.vmamba import describe
 
-    assert f'arch {arch!r} ' in describe(from_official(empty(classifier_shapes(arch))))
+    assert f'arch {arch!r} ' in describe(from_official(empty(classifier_shapes(arch))), VMamba.arch_zoo)

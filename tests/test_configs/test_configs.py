@@ -14,16 +14,18 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DATASETS, MODELS, DefaultScope, init_default_scope
 from mmengine.structures import PixelData
 
+from mmvim.catalogue import OFFICIAL_WEIGHTS
 from mmvim.datasets.miniature import ensure_miniature
 from mmvim.engine import group_table
-from mmvim.zoo import OFFICIAL_WEIGHTS
 
 ROOT = Path(__file__).resolve().parents[2]
 GROUPS = ROOT / 'tests' / 'data' / 'optim_groups'
 # Folders of configs, and how many are in them at least.
 FAMILIES = {'vim': 15, 'vmamba': 15, 'mambaout': 6, 'baselines': 12}
 CONFIGS = sorted(p.relative_to(ROOT / 'configs') for family in FAMILIES for p in ROOT.glob(f'configs/{family}/*.py'))
-NAMES = [str(path.with_suffix('')) for path in CONFIGS]
+NAMES = [str(path.with_suffix('')) for path in CONFIGS if not path.stem.endswith('_imagenet')]
+# They are evaluated and not trained; tests/test_models/test_classifiers.py runs them.
+CLASSIFIERS = [str(path.with_suffix('')) for path in CONFIGS if path.stem.endswith('_imagenet')]
 # ConvNeXt is mmpretrain's, which the tests do without.
 FOREIGN = [name for name in NAMES if 'convnext' in name]
 BUILT = [name for name in NAMES if name not in FOREIGN]
@@ -66,6 +68,7 @@ def test_there_are_configs() -> None:
     for family, count in FAMILIES.items():
         assert sum(name.startswith(f'{family}/') for name in NAMES) >= count
     assert len(FOREIGN) == 2
+    assert len(CLASSIFIERS) == 19
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -96,13 +99,35 @@ def _sources(name: str) -> str:
     return path.read_text() + (ROOT / 'configs' / f'{name.removesuffix("_official")}.py').read_text()
 
 
-@pytest.mark.parametrize('name', NAMES)
-def test_at_most_three_levels(name: str) -> None:
-    def depth(path: Path) -> int:
-        bases = Config._get_base_files(str(path))
-        return 1 + max((depth(path.parent / base) for base in bases), default=0)
+def _bases(path: Path) -> list[Path]:
+    return [path.parent / base for base in Config._get_base_files(str(path))]
 
-    assert depth(ROOT / 'configs' / f'{name}.py') <= 3
+
+@pytest.mark.parametrize('name', NAMES + CLASSIFIERS)
+def test_few_levels(name: str) -> None:
+    """A config stands on bases or on one other config, and a base at most on neutral ones."""
+
+    def depth(path: Path, inside_bases: bool) -> int:
+        below = [base for base in _bases(path) if ('_base_' in base.parts) == inside_bases]
+        return 1 + max((depth(base, inside_bases) for base in below), default=0)
+
+    path = ROOT / 'configs' / f'{name}.py'
+    assert depth(path, inside_bases=False) <= 2
+    for base in {base for config in (path, *_bases(path)) for base in _bases(config) if '_base_' in base.parts}:
+        assert depth(base, inside_bases=True) <= 2
+
+
+@pytest.mark.parametrize('name', [name for name in NAMES + CLASSIFIERS if 'deit' not in name])
+def test_nothing_inherits_from_another_family(name: str) -> None:
+    """But for DeiT, whose configs are Vim's with another backbone on purpose."""
+
+    def bases(path: Path) -> set[str]:
+        return {path.stem}.union(*(bases(base) for base in _bases(path)))
+
+    family = next((family for family in ('vmamba', 'mambaout', 'vim') if family in name), 'none')
+    foreign = {'vim', 'vmamba', 'mambaout', 'resnet'} - {family, 'resnet' if 'resnet' in name else ''}
+    parts = {part for stem in bases(ROOT / 'configs' / f'{name}.py') for part in stem.split('_')}
+    assert not parts & foreign
 
 
 @pytest.mark.parametrize('name', BUILT)
@@ -243,8 +268,8 @@ def test_rates_of_single_parameters(name: str, expected: dict[str, tuple[float, 
 @pytest.mark.parametrize('family', FAMILIES)
 def test_metafile_and_readme_name_every_config(family: str) -> None:
     metafile = yaml.safe_load((ROOT / f'configs/{family}/metafile.yml').read_text())
-    names = [f'configs/{name}.py' for name in NAMES if name.startswith(f'{family}/')]
-    assert sorted(model['Config'] for model in metafile['Models']) == names
+    names = [f'configs/{name}.py' for name in NAMES + CLASSIFIERS if name.startswith(f'{family}/')]
+    assert sorted(model['Config'] for model in metafile['Models']) == sorted(names)
     readme = (ROOT / f'configs/{family}/README.md').read_text()
     for model in metafile['Models']:
         name = Path(model['Config']).stem
@@ -253,11 +278,17 @@ def test_metafile_and_readme_name_every_config(family: str) -> None:
         assert ('Results' in model) == ('Weights' in model), 'a result needs weights that somebody can check'
         if 'Weights' in model:
             file = model['Weights'].rpartition('/')[2]
-            assert OFFICIAL_WEIGHTS[file].rpartition('%23')[2] == model['Weights'].rpartition('%23')[2].split('/')[0]
             row = next(line for line in readme.splitlines() if f'[{name}]({name}.py)' in line)
             cells = [cell.strip() for cell in row.split('|')]
-            assert f'`{file}`' in cells[-2]
-            assert [str(value) for result in model['Results'] for value in result['Metrics'].values()] == cells[4:6]
+            results = [value for result in model['Results'] for value in result['Metrics'].values()]
+            if f'{family}/{name}' in CLASSIFIERS:
+                assert file in OFFICIAL_WEIGHTS
+                assert {f'`{file}`', f'{results[0]:.1f}'} <= {*cells}
+            else:
+                release = model['Weights'].rpartition('%23')[2].split('/')[0]
+                assert OFFICIAL_WEIGHTS[file].rpartition('%23')[2] == release
+                assert f'`{file}`' in cells[-2]
+                assert [str(value) for value in results] == cells[4:6]
     index = yaml.safe_load((ROOT / 'model-index.yml').read_text())
     assert f'configs/{family}/metafile.yml' in index['Import']
 

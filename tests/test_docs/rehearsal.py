@@ -8,15 +8,15 @@ import sys
 
 from mmengine.config import Config
 
-from mmvim.engine import launch
+from mmvim.commands import options
 from tools.check_configs import shrink
 
-_load_config = launch.load_config
+_load_config = options.load_config
 
 
-def load_config(args) -> Config:
+def load_config(*args) -> Config:
     """The config of the command, cut short."""
-    cfg = _load_config(args)
+    cfg = _load_config(*args)
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         loader.update(num_workers=0, persistent_workers=False)
         dataset = loader.dataset
@@ -34,6 +34,6 @@ def load_config(args) -> Config:
 
 
 if __name__ == '__main__':
-    launch.load_config = load_config
+    options.load_config = load_config
     sys.argv = sys.argv[1:]
     runpy.run_path(sys.argv[0], run_name='__main__')

@@ -11,9 +11,9 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
+from mmvim.commands.train import train
 from mmvim.datasets.categories import SCENE_CLASSES
 from mmvim.datasets.miniature import ensure_miniature
-from mmvim.engine.launch import train
 
 REPOSITORY = Path(__file__).parents[2]
 PAGE = (REPOSITORY / 'docs/own_data.md').read_text()

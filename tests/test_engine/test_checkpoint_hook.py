@@ -11,7 +11,7 @@ from mmengine.runner import find_latest_checkpoint
 from test_engine.toy_line import train
 
 from mmvim.engine import SafeCheckpointHook
-from mmvim.engine.checkpoint_hook import write_atomically
+from mmvim.files import draft_of, write_whole
 
 
 @pytest.fixture(autouse=True)
@@ -52,10 +52,10 @@ def kill() -> None:
 
 def test_a_failed_write_leaves_the_file_as_it_was(tmp_path, half_way):
     path = tmp_path / 'file'
-    write_atomically(path, b'before')
+    write_whole(path, b'before')
     half_way('file', disk_full)
     with pytest.raises(OSError, match='No space left'):
-        write_atomically(path, b'after')
+        write_whole(path, b'after')
     assert path.read_bytes() == b'before'
     assert os.listdir(tmp_path) == ['file']
 
@@ -84,14 +84,13 @@ def test_kill_in_the_middle_of_a_write(tmp_path, half_way, half_written, monkeyp
     assert os.waitpid(child, 0)[1] == signal.SIGKILL
     monkeypatch.undo()
 
-    left = files(tmp_path)
+    left = [name for name in files(tmp_path) if not name.startswith('.')]
     assert left[0] == 'best_acc_iter_2.pth'
-    assert f'{half_written}.tmp' in os.listdir(tmp_path)
+    assert draft_of(tmp_path / half_written).exists()
     latest = find_latest_checkpoint(str(tmp_path))
     assert latest == str(tmp_path / ('iter_4.pth' if 'best' in half_written else 'iter_2.pth'))
     for name in left:
-        if not name.endswith('.tmp'):
-            torch.load(tmp_path / name, weights_only=False)
+        torch.load(tmp_path / name, weights_only=False)
 
     assert train(tmp_path, scores=[0.5, 0.75], resume=True, save_best='acc').iter == 6
     assert files(tmp_path) == ['best_acc_iter_6.pth', 'iter_6.pth']
@@ -118,7 +117,8 @@ def test_as_many_are_kept_as_asked_for(tmp_path, max_keep, kept):
 
 
 def test_leftovers_of_a_kill_go_at_the_next_save(tmp_path):
-    (tmp_path / 'best_acc_iter_8.pth.tmp').write_bytes(b'half')
+    draft = draft_of(tmp_path / 'best_acc_iter_8.pth')
+    draft.write_bytes(b'half')
     train(tmp_path, iterations=2)
     assert files(tmp_path) == ['iter_2.pth']
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from mmvim.engine import adapt_to_cpu
+from mmvim.engine import set_up_cpu
 
 
 @pytest.fixture(scope='module')
@@ -62,17 +62,17 @@ def test_one_process_on_a_cpu_needs_no_change_but_bf16(monkeypatch):
     monkeypatch.setattr('mmvim.engine.cpu.get_device', lambda: 'cpu')
     monkeypatch.setattr('mmvim.engine.amp.get_device', lambda: 'cpu')
     cfg, before = config(), config()
-    adapt_to_cpu(cfg)
+    set_up_cpu(cfg)
     assert cfg.optim_wrapper == {'type': 'mmvim.CpuAmpOptimWrapper'}
     assert cfg.model == before.model
-    adapt_to_cpu(Config({'model': {}}))  # a config for testing has no optimizer
+    set_up_cpu(Config({'model': {}}))  # a config for testing has no optimizer
 
 
 def test_several_processes_on_a_cpu(monkeypatch):
     monkeypatch.setattr('mmvim.engine.cpu.get_device', lambda: 'cpu')
     monkeypatch.delenv('RANK', raising=False)
     cfg = config()
-    adapt_to_cpu(cfg, 'pytorch')
+    set_up_cpu(cfg, 'pytorch')
     assert cfg.model.norm_cfg.type == 'BN'
     assert cfg.model.head == [{'norm_cfg': {'type': 'BN', 'requires_grad': True}}, {'norm_cfg': {'type': 'LN'}}]
     assert cfg.model_wrapper_cfg.device_ids is None
@@ -82,5 +82,5 @@ def test_several_processes_on_a_cpu(monkeypatch):
 def test_nothing_is_changed_on_a_gpu(monkeypatch):
     monkeypatch.setattr('mmvim.engine.cpu.get_device', lambda: 'cuda')
     cfg = config()
-    adapt_to_cpu(cfg, 'pytorch')
+    set_up_cpu(cfg, 'pytorch')
     assert cfg.pretty_text == config().pretty_text

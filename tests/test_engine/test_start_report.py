@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from test_engine.toy_line import train
 
-from mmvim.engine import StartReportHook
+from mmvim.engine import StartReportHook, start_report
 
 
 def test_the_log_of_a_run_names_the_backend_and_the_speed(tmp_path):
@@ -24,7 +24,7 @@ def test_the_log_of_a_run_names_the_backend_and_the_speed(tmp_path):
 def test_the_first_iterations_do_not_count_and_a_resumed_run_starts_anew(monkeypatch):
     """Iterations take 100 s at first, then 2 s; there are 50 to go after the report."""
     lines, now = [], 0.0
-    monkeypatch.setattr(StartReportHook, '_clock', staticmethod(lambda: now))
+    monkeypatch.setattr(start_report, 'clock', lambda: now)
     runner = SimpleNamespace(
         iter=30,
         max_iters=90,
@@ -45,7 +45,7 @@ def test_the_first_iterations_do_not_count_and_a_resumed_run_starts_anew(monkeyp
 
 def test_without_warm_up_it_counts_from_the_start(monkeypatch):
     lines, now = [], 7.0
-    monkeypatch.setattr(StartReportHook, '_clock', staticmethod(lambda: now))
+    monkeypatch.setattr(start_report, 'clock', lambda: now)
     runner = SimpleNamespace(
         iter=0,
         max_iters=3,

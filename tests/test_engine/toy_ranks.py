@@ -19,7 +19,7 @@ from mmseg.utils import register_all_modules
 from test_engine.toy_run import config
 from torch import nn
 
-from mmvim.engine import adapt_to_cpu
+from mmvim.engine import set_up_cpu
 
 IMAGES = 4
 HEAD = {'num_classes': 3, 'norm_cfg': {'type': 'SyncBN', 'requires_grad': True}, 'dropout_ratio': 0.0}
@@ -38,7 +38,7 @@ def vim_config(work_dir: str, launcher: str) -> Config:
     }
     cfg.model.decode_head.update(HEAD, in_channels=[16] * 4)
     cfg.model.auxiliary_head = {'type': 'FCNHead', 'in_channels': 16, 'in_index': 2, 'channels': 8, **HEAD}
-    adapt_to_cpu(cfg, launcher)
+    set_up_cpu(cfg, launcher)
     return cfg
 
 

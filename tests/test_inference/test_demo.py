@@ -17,7 +17,9 @@ from mmengine.registry import MODELS, DefaultScope
 from PIL import Image
 
 from mmvim.checkpoints import to_official
-from mmvim.engine.launch import run_tool
+from mmvim.commands import run_tool
+from mmvim.commands.demo import main
+from mmvim.files import draft_of
 from mmvim.inference import demo
 from mmvim.inference.choose import choose
 from mmvim.inference.inferencer import build_inferencer, draw, place_of_name, predict
@@ -73,7 +75,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def run(models: Path, kind: str, source: object, *more: object) -> int:
     """The exit code of the demo."""
-    return demo.main([str(source), str(models / f'{kind}.py'), str(models / f'{kind}.pth'), *map(str, more)])
+    return main([str(source), str(models / f'{kind}.py'), str(models / f'{kind}.pth'), *map(str, more)])
 
 
 def video(path: Path, frame: np.ndarray, count: int = 6) -> None:
@@ -218,7 +220,7 @@ def test_interrupted(models: Path, scene: np.ndarray, place: Path) -> None:
     process = subprocess.Popen(
         [*command, '--window', '64'], env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
-    draft = Path('outputs/.x_labels.part.tif')
+    draft = draft_of(Path('outputs/x_labels.tif'))
     while not draft.exists():
         assert process.poll() is None, process.stdout.read()
         time.sleep(0.02)
@@ -232,7 +234,7 @@ def test_interrupted(models: Path, scene: np.ndarray, place: Path) -> None:
 def sentence(*arguments: object) -> str:
     """The sentence that the demo ends with."""
     with pytest.raises(SystemExit) as caught:
-        run_tool(lambda: demo.main([str(word) for word in arguments]))
+        run_tool(lambda: main([str(word) for word in arguments]))
     text = str(caught.value)
     assert text.startswith('error: ')
     assert '\n' not in text
@@ -262,7 +264,7 @@ def test_words_that_are_wrong(models: Path, scene: np.ndarray, place: Path) -> N
 @pytest.mark.parametrize('words', ['--window wide', '--window 0x512', '--stride 5x-1', '--batch 0', '--score-thr much'])
 def test_numbers_that_are_none(words: str, capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit) as caught:
-        demo.main(['x.png', 'model', *words.split()])
+        main(['x.png', 'model', *words.split()])
     assert caught.value.code == 2
     assert f'argument {words.split()[0]}: invalid ' in capsys.readouterr().err
 

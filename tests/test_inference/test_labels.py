@@ -9,9 +9,10 @@ import pytest
 import tifffile
 from PIL import Image
 
+from mmvim.files import replacing
 from mmvim.inference import labels as module
 from mmvim.inference.labels import write_labels
-from mmvim.inference.write import replacing, write_image
+from mmvim.inference.write import write_image
 
 CLASSES = [f'class {n}' for n in range(12)]
 PALETTE = [(20 * n, 255 - 20 * n, n) for n in range(12)]

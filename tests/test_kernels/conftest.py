@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from test_ops.cases import EMULATED
 
 from mmvim.ops.backends import has_kernels
+from mmvim.ops.testing import EMULATED
 
 # Without the extension there is nothing to test here; tools/check_install.sh holds that it gets built.
 collect_ignore_glob = [] if has_kernels('cpu') else ['test_*.py']

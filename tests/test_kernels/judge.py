@@ -6,11 +6,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from test_ops.cases import EMULATED, assert_same, results
 from torch import Tensor
 
 from mmvim.ops import scan
 from mmvim.ops.reference import scan_reference
+from mmvim.ops.testing import EMULATED, assert_same, results
 
 # Relative error allowed for outputs; gradients get three times as much.
 TOLERANCE = {torch.float64: 1e-11, torch.float32: 1e-5, torch.bfloat16: 8e-3, torch.float16: 1e-3}

@@ -3,9 +3,9 @@
 import pytest
 import torch
 from test_kernels.judge import ISAS, TOLERANCE, instruction_set
-from test_ops.cases import assert_same, results
 
 from mmvim.ops import walk_conv, walks
+from mmvim.ops.testing import assert_same, results
 
 WALKS = {
     'one': walks.rows(33),

@@ -3,9 +3,9 @@
 import pytest
 import torch
 from test_kernels.test_conv_kernels import conv_case
-from test_ops.cases import results, scan_case
 
 from mmvim.ops import scan, walk_conv, walks
+from mmvim.ops.testing import results, scan_case
 
 CASES = {
     'groups': lambda: scan_case(walks.bidirectional(150), channels=200, d_state=4, z=True, dtype=torch.float32),

@@ -3,9 +3,9 @@
 import pytest
 import torch
 from test_kernels.test_conv_kernels import conv_case
-from test_ops.cases import assert_same, results, scan_case
 
 from mmvim.ops import scan, walk_conv, walks
+from mmvim.ops.testing import assert_same, results, scan_case
 
 ORDER = 'MMVIM_EMULATE_ORDER'
 MULTIPROCESSORS = 'MMVIM_EMULATE_MULTIPROCESSORS'

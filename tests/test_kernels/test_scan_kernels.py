@@ -4,10 +4,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from test_kernels.judge import ISAS, TOLERANCE, instruction_set, judge
-from test_ops.cases import relative_error, results, scan_case
 
 from mmvim.ops import scan, walks
 from mmvim.ops.reference import scan_reference
+from mmvim.ops.testing import relative_error, results, scan_case
 
 
 @pytest.fixture(params=ISAS)

@@ -15,11 +15,11 @@ from official_mambaout import classifier_shapes as mambaout_shapes
 from official_vmamba import CLASSIFIERS as VMAMBA_FILES
 from official_vmamba import classifier_shapes as vmamba_shapes
 
+from mmvim.catalogue import MODELS
 from mmvim.checkpoints import load_model, to_official
 from mmvim.checkpoints.classifier import to_classifier
 from mmvim.models import ImageClassifier
 from mmvim.registry import MODELS as REGISTRY
-from mmvim.zoo import MODELS
 
 ROOT = Path(__file__).parents[2]
 CLASSIFIERS = [model for model in MODELS if model.task == 'imagenet']

@@ -1,8 +1,6 @@
 """What users of mmdet, mmseg and mmpretrain expect of MambaOut."""
 
-import copy
 import math
-import pickle
 
 import pytest
 import torch
@@ -43,21 +41,11 @@ def test_short_names(alias: str, arch: str) -> None:
         ({'arch': {**SMALL, 'embed_dims': (15, 24, 32, 40)}}, r'\(the first of them even\)'),
         ({'arch': {**SMALL, 'expansion': 0.5}}, 'expected an expansion of at least 1 and an odd kernel_size'),
         ({'arch': {**SMALL, 'kernel_size': 4}}, 'expected an expansion of at least 1 and an odd kernel_size'),
-        ({'out_indices': (0, 4)}, 'the 4 stages are numbered 0 to 3'),
-        ({'out_indices': (1, 0)}, 'rising order'),
-        ({'frozen_stages': 5}, 'expected -1 to 4'),
-        ({'drop_path_rate': 1.0}, 'drop path rate: expected 0 <= rate < 1'),
     ],
 )
 def test_bad_arguments(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         MambaOut(**{'arch': SMALL, **options})
-
-
-@pytest.mark.parametrize('shape', [(3, 64, 64), (1, 4, 64, 64)])
-def test_bad_images(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r'expected images \(B, 3, H, W\), got \('):
-        MambaOut(SMALL)(torch.rand(shape))
 
 
 @pytest.mark.parametrize('size', [(150, 210), (1, 1), (33, 7), (64, 96)])
@@ -104,16 +92,6 @@ def test_maps_stay_channel_last() -> None:
         assert '.blocks.' in name or x.is_contiguous(memory_format=torch.channels_last), name
 
 
-def test_several_out_indices() -> None:
-    x = torch.rand(1, 3, 64, 64)
-    every = MambaOut(SMALL).eval()
-    some = MambaOut(SMALL, out_indices=(0, -2)).eval()
-    assert not some.load_state_dict(every.state_dict(), strict=False).missing_keys
-    outs = every(x)
-    some.stages[3] = None  # not computed
-    torch.testing.assert_close(some(x), (outs[0], outs[2]))
-
-
 def test_outputs_are_normed() -> None:
     for out in MambaOut(SMALL).eval()(torch.rand(1, 3, 64, 96)):
         torch.testing.assert_close(out.mean(1), torch.zeros_like(out[:, 0]), atol=1e-5, rtol=0)
@@ -129,56 +107,6 @@ def test_initialisation() -> None:
             assert parameter.count_nonzero() == 0, name
 
 
-def test_every_parameter_learns() -> None:
-    mambaout = MambaOut(SMALL).train()
-    sum((out * torch.randn_like(out)).sum() for out in mambaout(torch.rand(2, 3, 64, 48))).backward()
-    silent = [name for name, p in mambaout.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
-    assert not silent
-
-
-def test_recomputing_blocks_changes_nothing() -> None:
-    plain = MambaOut(SMALL, drop_path_rate=0.3).train()
-    saving = MambaOut(SMALL, drop_path_rate=0.3, with_cp=True).train()
-    saving.load_state_dict(plain.state_dict())
-    x = torch.rand(2, 3, 64, 48)
-    results, kept = [], []
-    for mambaout in (plain, saving):
-        torch.manual_seed(1)
-        sizes = []
-        with torch.autograd.graph.saved_tensors_hooks(lambda t, s=sizes: s.append(t.numel()) or t, lambda t: t):
-            outs = mambaout(x)
-        kept.append(sum(sizes))
-        sum(out.square().sum() for out in outs).backward()
-        results.append([*outs, *(p.grad for p in mambaout.parameters())])
-    for a, b in zip(*results, strict=True):
-        assert torch.equal(a, b)
-    assert kept[1] < 0.6 * kept[0]
-
-
-@pytest.mark.parametrize('frozen', [-1, 0, 2, 4])
-def test_frozen_stages(frozen: int) -> None:
-    mambaout = MambaOut(SMALL, frozen_stages=frozen, drop_path_rate=0.5).train()
-    for name, parameter in mambaout.named_parameters():
-        part, _, rest = name.partition('.')
-        stage = {'stem': -1, 'stages': rest.split('.')[0]}.get(part, part.removeprefix('outnorm'))
-        assert parameter.requires_grad is (int(stage) >= frozen), name
-    assert [stage.training for stage in mambaout.stages] == [i >= frozen for i in range(4)]
-    assert mambaout.stem.training is (frozen < 0)
-    outs = mambaout(torch.rand(1, 3, 32, 32))
-    assert [out.requires_grad for out in outs] == [i >= frozen for i in range(4)]
-
-
-def test_drop_path_rises_over_all_blocks() -> None:
-    mambaout = MambaOut(SMALL, drop_path_rate=0.8).train()
-    rates = [block.drop_path.rate for stage in mambaout.stages for block in stage.blocks]
-    assert rates == pytest.approx([0, 0.2, 0.4, 0.6, 0.8])
-    nn.init.normal_(mambaout.stages[3].blocks[0].fc2.weight)
-    x = torch.rand(8, 3, 32, 32)
-    assert not torch.equal(mambaout(x)[3], mambaout(x)[3])
-    mambaout.eval()
-    assert torch.equal(mambaout(x)[3], mambaout(x)[3])
-
-
 def test_layer_depth() -> None:
     mambaout = MambaOut(SMALL)
     expected = {'backbone.stem.conv1.weight': 0, 'backbone.stages.0.blocks.0.fc1.weight': 1}
@@ -187,12 +115,6 @@ def test_layer_depth() -> None:
     expected |= {'backbone.outnorm0.weight': 6, 'decode_head.conv_seg.weight': 6}
     for name, depth in expected.items():
         assert mambaout.get_layer_depth(name, 'backbone.') == (depth, 7), name
-
-
-def test_images_of_a_batch_do_not_mix() -> None:
-    mambaout = MambaOut(SMALL).eval()
-    x = torch.rand(3, 3, 40, 48)
-    torch.testing.assert_close(mambaout(x)[3][1:2], mambaout(x[1:2])[3])
 
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
@@ -224,15 +146,12 @@ def test_compile_without_a_graph_break() -> None:
         torch.testing.assert_close(compiled(x), mambaout(x))
 
 
-def test_export_trace_and_copies() -> None:
+def test_export_and_trace() -> None:
     mambaout = MambaOut(SMALL).eval()
     x = torch.rand(1, 3, 64, 80)
     torch.testing.assert_close(torch.export.export(mambaout, (x,)).module()(x), mambaout(x))
     with torch.no_grad():
-        expected = mambaout(x + 1)
-        torch.testing.assert_close(torch.jit.trace(mambaout, x)(x + 1), expected)
-        for other in (copy.deepcopy(mambaout), pickle.loads(pickle.dumps(mambaout))):
-            assert all(map(torch.equal, other(x + 1), expected))
+        torch.testing.assert_close(torch.jit.trace(mambaout, x)(x + 1), mambaout(x + 1))
 
 
 def test_learns() -> None:

@@ -8,7 +8,7 @@ import torch
 from fill import filled_state_dict, image
 from golden import Golden
 
-from mmvim.checkpoints.vim import from_official
+from mmvim.checkpoints.layouts.vim import from_official
 from mmvim.models import DeconvPyramid, SimplePyramid, Vim
 
 SHAPES = Path(__file__).parents[1] / 'data' / 'vim'

@@ -11,9 +11,9 @@ from fill import filled_state_dict, image, normal
 from golden import Golden
 from official_vmamba import classifier_shapes, dense_shapes
 
-from mmvim.checkpoints.vmamba import from_official, to_official
+from mmvim.checkpoints.layouts.vmamba import from_official, to_official
 from mmvim.models import VMamba
-from mmvim.models.layers import SS2D
+from mmvim.models.backbones.vmamba_mixer import SS2D
 
 RELATIVE, LARGEST, GRADIENT = 1e-5, 1e-4, 3e-5
 UNIT, UNIT_GRADIENT = 1e-5, 2e-5

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from test_ops.cases import scan_case
 
 from mmvim.ops import scan, walk_conv, walks
+from mmvim.ops.testing import scan_case
 
 WALK = walks.bidirectional(6)
 

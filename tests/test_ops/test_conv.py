@@ -3,9 +3,9 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from test_ops.cases import BACKENDS, WIDE, assert_same, results
 
 from mmvim.ops import walk_conv, walks
+from mmvim.ops.testing import BACKENDS, WIDE, assert_same, results
 
 WALKS = {
     'bidirectional': walks.bidirectional(35),

@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F
 from fill import fill_tensor, filled_state_dict
 from golden import FOLDER, Golden
-from test_ops.cases import BACKENDS, relative_error
 from torch import Tensor
 
-from mmvim.models.layers.mixer import BidirectionalMixer
+from mmvim.models.backbones.vim_mixer import BidirectionalMixer
 from mmvim.ops import scan, walk_conv, walks
+from mmvim.ops.testing import BACKENDS, relative_error
 
 
 @pytest.fixture(params=BACKENDS)

@@ -3,9 +3,9 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from test_ops.cases import BACKENDS, assert_same, relative_error, results
 
 from mmvim.ops import causal_conv1d_fn, selective_scan_fn
+from mmvim.ops.testing import BACKENDS, assert_same, relative_error, results
 
 FLOATS = {torch.float32: 1e-5, torch.float16: 1e-3, torch.bfloat16: 8e-3}
 

@@ -6,11 +6,11 @@ from types import ModuleType
 
 import pytest
 import torch
-from test_ops.cases import TENSORS, assert_same, results, scan_case
 from test_ops.test_conv import conv_case
 
 from mmvim.ops import backends, causal_conv1d_fn, mamba_backend, scan, selective_scan_fn, walk_conv, walks
 from mmvim.ops.reference import scan_reference
+from mmvim.ops.testing import TENSORS, assert_same, results, scan_case
 
 WALKS = {
     'bidirectional': walks.bidirectional(11),

@@ -3,13 +3,13 @@
 import pytest
 import torch
 import torch._dynamo.testing
-from test_ops.cases import BACKENDS, scan_case
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmvim.models.layers.mixer import BidirectionalMixer
+from mmvim.models.backbones.vim_mixer import BidirectionalMixer
 from mmvim.ops import scan, walk_conv, walks
 from mmvim.ops.library import SCHEMAS
+from mmvim.ops.testing import BACKENDS, scan_case
 
 SUFFIXES = {'torch': '_torch', 'cpu': ''}
 

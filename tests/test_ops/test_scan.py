@@ -5,10 +5,10 @@ from random import Random
 
 import pytest
 import torch
-from test_ops.cases import BACKENDS, LEAST_TOLERANCE, TENSORS, WIDE, assert_same, relative_error, results, scan_case
 
 from mmvim.ops import scan, walks
 from mmvim.ops.reference import scan_reference
+from mmvim.ops.testing import BACKENDS, LEAST_TOLERANCE, TENSORS, WIDE, assert_same, relative_error, results, scan_case
 
 WALKS = {
     'bidirectional': walks.bidirectional(35),

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_ops.cases import relative_error
 
 from mmvim import shim
 from mmvim.ops import selective_scan_fn
+from mmvim.ops.testing import relative_error
 
 SCRIPT = Path(__file__).with_name('research_script.py')
 

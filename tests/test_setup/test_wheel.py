@@ -12,7 +12,8 @@ from zipfile import ZipFile
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
-PARTS = ('pyproject.toml', 'setup.py', 'MANIFEST.in', 'README.md', 'LICENSE', 'mmvim', 'kernels', 'configs', 'tools')
+FOLDERS = ('benchmarks', 'configs', 'tools')
+PARTS = ('pyproject.toml', 'setup.py', 'MANIFEST.in', 'README.md', 'LICENSE', 'mmvim', 'kernels', *FOLDERS)
 
 
 @pytest.fixture(scope='module')
@@ -58,9 +59,9 @@ def test_every_module_and_nothing_else_on_top(wheel: ZipFile) -> None:
     assert {name for name in names if name.endswith('.py') and '/.mim/' not in name} == modules
 
 
-def test_configs_and_tools_are_in_mim(wheel: ZipFile) -> None:
+def test_configs_and_scripts_are_in_mim(wheel: ZipFile) -> None:
     names = set(wheel.namelist())
-    for folder in ('configs', 'tools'):
+    for folder in FOLDERS:
         files = [path for path in REPOSITORY.glob(f'{folder}/**/*') if path.is_file() and path.suffix != '.pyc']
         assert files
         assert {f'mmvim/.mim/{path.relative_to(REPOSITORY)}' for path in files} <= names
@@ -72,7 +73,7 @@ def test_no_kernels_by_a_failing_compiler(wheel: ZipFile) -> None:
 
 def test_nothing_but_torch_is_required(metadata: Message) -> None:
     required = [line for line in metadata.get_all('Requires-Dist') if 'extra ==' not in line]
-    assert required == ['torch>=2.4', 'numpy>=1.24', 'packaging']
+    assert required == ['torch>=2.4', 'numpy>=1.24']
     assert metadata['Requires-Python'] == '<3.14,>=3.10'
 
 

@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, distribution, requires
 from pathlib import Path
 from types import ModuleType
 
@@ -14,13 +16,12 @@ import torch
 from mmvim.ops import walks
 
 ROOT = Path(__file__).resolve().parents[2]
-GPU = ROOT / 'tools' / 'gpu'
-OPENMMLAB = ('mm', 'onedl', 'openmim', '__editable__')
+GPU = ROOT / 'benchmarks' / 'gpu'
 
 
 @pytest.fixture
 def load(monkeypatch: pytest.MonkeyPatch):
-    """Import a script of tools/gpu, where they import each other by bare names."""
+    """Import a script of benchmarks/gpu, where they import each other by bare names."""
     before = set(sys.modules)
     monkeypatch.syspath_prepend(str(GPU))
     yield import_module
@@ -36,12 +37,31 @@ def run(*arguments: str, out: Path, **environment: str) -> subprocess.CompletedP
 
 @pytest.fixture(scope='session')
 def bare_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What is installed here without anything of OpenMMLab, as on a machine that has torch alone."""
+    """Torch with what pip installs for it and numpy, and nothing else that is installed here."""
     site = tmp_path_factory.mktemp('site')
-    for path in Path(torch.__file__).parents[1].iterdir():
-        if not path.name.lower().startswith(OPENMMLAB) and path.suffix != '.pth':
-            (site / path.name).symlink_to(path)
+    installed = Path(torch.__file__).parents[1]
+    for name in ['numpy', 'torch', *_required('torch')]:
+        for top in {file.parts[0] for file in distribution(name).files} - {'..', '__pycache__'}:
+            if not (site / top).exists():
+                (site / top).symlink_to(installed / top)
     return site
+
+
+def _required(name: str) -> set[str]:
+    """Names of the distributions here that a distribution needs, and those need."""
+    found = set()
+    for line in requires(name) or ():
+        other = re.match(r'[\w.-]+', line)[0]
+        if 'extra ==' not in line and other not in found and _is_installed(other):
+            found |= {other} | _required(other)
+    return found
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        return bool(distribution(name))
+    except PackageNotFoundError:  # for another system or version of Python
+        return False
 
 
 def test_backbones_run_without_openmmlab(bare_site: Path, tmp_path: Path) -> None:
@@ -50,10 +70,11 @@ def test_backbones_run_without_openmmlab(bare_site: Path, tmp_path: Path) -> Non
     python.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
     python.chmod(0o755)
     options = {'PYTHON': str(python), 'PYTHONPATH': str(bare_site)}
-    missing = subprocess.run(
-        [str(python), '-c', 'import mmengine'], env={**os.environ, **options}, capture_output=True, text=True
-    )
-    assert "No module named 'mmengine'" in missing.stderr
+    for name in ('mmengine', 'rich', 'yaml'):
+        missing = subprocess.run(
+            [str(python), '-c', f'import {name}'], env={**os.environ, **options}, capture_output=True, text=True
+        )
+        assert f"No module named '{name}'" in missing.stderr
     result = run('bench', '--device', 'cpu', '--only', 'backbones', out=tmp_path, **options)
     assert result.returncode == 0, result.stderr
     text = (tmp_path / 'dry_run_bench.md').read_text()

@@ -11,10 +11,10 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
+from mmvim.catalogue import Model, OfficialFile, Published
+from mmvim.commands.zoo import main
 from mmvim.datasets.miniature import ensure_miniature
-from mmvim.zoo import Model, OfficialFile, Published
 from mmvim.zoo.check import build, official_state
-from mmvim.zoo.cli import main
 
 ROOT = Path(__file__).parents[2]
 CLASSES = 5  # of the drawn ImageNet
@@ -45,7 +45,7 @@ _MODELS = (
     (
         'vim_small_imagenet',
         'imagenet',
-        'imagenet/vim_t_imagenet',
+        'vim/vim_t_imagenet',
         {
             'model': {'backbone': {'arch': _VIM}, 'head': {'in_channels': 16, 'num_classes': CLASSES}},
             **_IMAGENET,
@@ -55,7 +55,7 @@ _MODELS = (
     (
         'vmamba_small_imagenet',
         'imagenet',
-        'imagenet/vmamba_t_imagenet',
+        'vmamba/vmamba_t_imagenet',
         {
             'model': {'backbone': {'arch': _VMAMBA}, 'head': {'in_channels': 128, 'num_classes': CLASSES}},
             **_IMAGENET,

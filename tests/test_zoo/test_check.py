@@ -11,9 +11,9 @@ from rich.console import Console
 from test_zoo.small import make_models
 from torch import nn
 
+from mmvim.catalogue import MODELS, Model, find
 from mmvim.checkpoints import Report
 from mmvim.models import Vim, VMamba
-from mmvim.zoo import MODELS, Model, find
 from mmvim.zoo import check as module
 from mmvim.zoo.check import check
 

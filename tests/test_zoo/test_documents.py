@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mmvim.zoo import MODELS
+from mmvim.catalogue import MODELS
 from mmvim.zoo.documents import between_markers, documents, out_of_date, write_documents
 
 ROOT = Path(__file__).parents[2]

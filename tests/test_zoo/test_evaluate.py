@@ -19,10 +19,10 @@ from mmengine.config import Config
 from PIL import Image
 from test_zoo.small import ROOT, arguments, make_place
 
+from mmvim.catalogue import Model
 from mmvim.checkpoints import load_model, read
+from mmvim.commands.zoo import main
 from mmvim.registry import MODELS as REGISTRY
-from mmvim.zoo import Model
-from mmvim.zoo.cli import main
 
 
 @pytest.fixture(scope='module')

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from mmvim.zoo import FILES, METRICS, MODELS, OFFICIAL_WEIGHTS, find, select
-from mmvim.zoo.cli import main
-from mmvim.zoo.records import DATASETS
+from mmvim.catalogue import FILES, METRICS, MODELS, OFFICIAL_WEIGHTS, find, select
+from mmvim.catalogue.records import DATASETS
+from mmvim.commands.zoo import main
 
 ROOT = Path(__file__).parents[2]
 
@@ -95,3 +95,12 @@ def test_list(capsys: pytest.CaptureFixture) -> None:
     listed = json.loads(capsys.readouterr().out)
     assert [entry['name'] for entry in listed] == [model.name for model in MODELS]
     assert listed[0]['published'][0] == {'metric': 'top-1', 'value': 76.1, 'source': 'README of hustvl/Vim'}
+
+
+def test_records_are_found_where_they_were_for_a_release() -> None:
+    import mmvim.zoo
+
+    with pytest.warns(FutureWarning, match=r'mmvim\.zoo\.MODELS is now mmvim\.catalogue\.MODELS'):
+        assert mmvim.zoo.MODELS is MODELS
+    with pytest.raises(AttributeError, match="module 'mmvim.zoo' has no attribute 'nothing'"):
+        mmvim.zoo.nothing  # noqa: B018

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mmvim.zoo import MODELS, find
+from mmvim.catalogue import MODELS, find
 from mmvim.zoo.report import write_report
 from mmvim.zoo.state import State
 from mmvim.zoo.table import Job, all_jobs, measured, rows

@@ -11,8 +11,8 @@ from urllib.request import Request
 
 import pytest
 
+from mmvim.catalogue import MODELS, find
 from mmvim.checkpoints.download import download
-from mmvim.zoo import MODELS, find
 from mmvim.zoo.weights import CHECKSUMS, Weights
 
 VIM = find(MODELS, 'vim_t_imagenet')

@@ -19,7 +19,7 @@ import torch
 from mmvim.analysis.cost import DTYPES, Case, survey, write
 from mmvim.analysis.measure import machine
 from mmvim.analysis.models import NAMED, title
-from mmvim.engine.launch import run_tool
+from mmvim.commands import run_tool
 
 MODELS = ('vim_tiny', 'vmamba_tiny', 'mambaout_tiny', 'deit_tiny', 'deit_tiny_naive', 'swin_tiny', 'resnet_50')
 RESOLUTIONS = (224, 384, 512, 768, 1024, 1248, 1536, 2048)
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument('--dtype', choices=DTYPES, default='fp32', help='all but fp32 by autocast')
     parser.add_argument('--seconds', type=float, default=3.0, help='how long each measurement is repeated')
     parser.add_argument('--limit', type=float, default=300.0, help='seconds after which a measurement is given up')
-    parser.add_argument('--out', type=Path, default=Path('benchmarks/cost'), help='folder for picture and tables')
+    parser.add_argument('--out', type=Path, default=Path('work_dirs/cost'), help='folder for picture and tables')
     args = parser.parse_args()
     if min(*args.resolutions, args.batch) < 1 or min(args.resolutions) < 32:
         parser.error('images have at least 32 pixels a side, and at least one is in a batch')

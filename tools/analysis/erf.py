@@ -19,10 +19,10 @@ from pathlib import Path
 import torch
 
 from mmvim.analysis.erf import SHARES, Field, area, draw, read_images, receptive_field, rendered
-from mmvim.analysis.measure import write_whole
 from mmvim.analysis.models import NAMED
 from mmvim.analysis.weights import backbone, load
-from mmvim.engine.launch import run_tool
+from mmvim.commands import run_tool
+from mmvim.files import write_whole
 
 RANDOM, GIVEN = 'random weights', 'with weights'
 
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument('--images', type=Path, help='folder of images (default: drawn scenes)')
     parser.add_argument('--count', type=int, default=8, help='images at most')
     parser.add_argument('--size', type=int, default=512, help='side of the images in pixels')
-    parser.add_argument('--out', type=Path, default=Path('benchmarks/erf'), help='folder for picture and numbers')
+    parser.add_argument('--out', type=Path, default=Path('work_dirs/erf'), help='folder for picture and numbers')
     args = parser.parse_args()
     if args.count < 1 or args.size < 32:
         parser.error('at least one image of at least 32 pixels a side is needed')

@@ -1,7 +1,6 @@
 """COCO 2017 with large-scale jitter: scales 0.1 to 2, crops of 1024 (ViTDet's recipe)."""
 
-dataset_type = 'CocoDataset'
-data_root = 'data/coco/'
+_base_ = './coco_instance.py'
 image_size = (1024, 1024)
 
 train_pipeline = [
@@ -27,36 +26,12 @@ test_pipeline = [
 ]
 
 train_dataloader = dict(
+    _delete_=True,  # images of one size need no batches of like ratios
     batch_size=16,  # x 4 GPUs
     num_workers=8,
     persistent_workers=True,
     sampler=dict(type='InfiniteSampler', shuffle=True),
-    dataset=dict(
-        type=dataset_type,
-        data_root=data_root,
-        ann_file='annotations/instances_train2017.json',
-        data_prefix=dict(img='train2017/'),
-        filter_cfg=dict(filter_empty_gt=True, min_size=32),
-        pipeline=train_pipeline,
-    ),
+    dataset=dict(_base_.train_dataloader.dataset, pipeline=train_pipeline),
 )
-val_dataloader = dict(
-    batch_size=1,
-    num_workers=2,
-    persistent_workers=True,
-    drop_last=False,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(
-        type=dataset_type,
-        data_root=data_root,
-        ann_file='annotations/instances_val2017.json',
-        data_prefix=dict(img='val2017/'),
-        test_mode=True,
-        pipeline=test_pipeline,
-    ),
-)
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
-val_evaluator = dict(
-    type='CocoMetric', ann_file=data_root + 'annotations/instances_val2017.json', metric=['bbox', 'segm']
-)
-test_evaluator = val_evaluator

@@ -1,40 +1,20 @@
 """Cascade Mask R-CNN with ViTDet's heads on a plain Vim; variants change the width."""
 
+_base_ = './mask_rcnn.py'
 # Normalises each position over its channels. The heads of ViTDet use it wherever they have a convolution.
 norm_cfg = dict(type='mmvim.models.layers.LayerNorm2d', eps=1e-6)
 model = dict(
     type='CascadeRCNN',
-    data_preprocessor=dict(
-        type='DetDataPreprocessor',
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True,
-        pad_mask=True,
-        pad_size_divisor=1024,  # every image becomes a square of 1024, in training and in test
-    ),
+    # Every image becomes a square of 1024, in training and in test.
+    data_preprocessor=dict(pad_size_divisor=1024),
     backbone=dict(type='mmvim.Vim', arch='tiny', out_indices=-1, drop_path_rate=0.1),
     neck=dict(type='mmvim.SimplePyramid', in_channels=192, out_channels=256),
-    rpn_head=dict(
-        type='RPNHead',
-        in_channels=256,
-        feat_channels=256,
-        num_convs=2,
-        anchor_generator=dict(type='AnchorGenerator', scales=[8], ratios=[0.5, 1.0, 2.0], strides=[4, 8, 16, 32, 64]),
-        bbox_coder=dict(type='DeltaXYWHBBoxCoder', target_means=[0.0, 0.0, 0.0, 0.0], target_stds=[1.0, 1.0, 1.0, 1.0]),
-        loss_cls=dict(type='CrossEntropyLoss', use_sigmoid=True, loss_weight=1.0),
-        loss_bbox=dict(type='L1Loss', loss_weight=1.0),
-    ),
+    rpn_head=dict(num_convs=2),
     roi_head=dict(
         type='CascadeRoIHead',
         num_stages=3,
         # detectron2 weighs the stages alike and divides the gradient that leaves their heads by three.
         stage_loss_weights=[1 / 3, 1 / 3, 1 / 3],
-        bbox_roi_extractor=dict(
-            type='SingleRoIExtractor',
-            roi_layer=dict(type='RoIAlign', output_size=7, sampling_ratio=0),
-            out_channels=256,
-            featmap_strides=[4, 8, 16, 32],
-        ),
         bbox_head=[
             dict(
                 type='Shared4Conv1FCBBoxHead',
@@ -56,38 +36,9 @@ model = dict(
             )
             for stage in (1, 2, 3)
         ],
-        mask_roi_extractor=dict(
-            type='SingleRoIExtractor',
-            roi_layer=dict(type='RoIAlign', output_size=14, sampling_ratio=0),
-            out_channels=256,
-            featmap_strides=[4, 8, 16, 32],
-        ),
-        mask_head=dict(
-            type='FCNMaskHead',
-            num_convs=4,
-            in_channels=256,
-            conv_out_channels=256,
-            num_classes=80,
-            norm_cfg=norm_cfg,
-            loss_mask=dict(type='CrossEntropyLoss', use_mask=True, loss_weight=1.0),
-        ),
+        mask_head=dict(norm_cfg=norm_cfg),
     ),
     train_cfg=dict(
-        rpn=dict(
-            assigner=dict(
-                type='MaxIoUAssigner',
-                pos_iou_thr=0.7,
-                neg_iou_thr=0.3,
-                min_pos_iou=0.3,
-                match_low_quality=True,
-                ignore_iof_thr=-1,
-            ),
-            sampler=dict(type='RandomSampler', num=256, pos_fraction=0.5, neg_pos_ub=-1, add_gt_as_proposals=False),
-            allowed_border=-1,
-            pos_weight=-1,
-            debug=False,
-        ),
-        rpn_proposal=dict(nms_pre=2000, max_per_img=1000, nms=dict(type='nms', iou_threshold=0.7), min_bbox_size=0),
         rcnn=[
             dict(
                 assigner=dict(
@@ -105,9 +56,5 @@ model = dict(
             )
             for iou in (0.5, 0.6, 0.7)
         ],
-    ),
-    test_cfg=dict(
-        rpn=dict(nms_pre=1000, max_per_img=1000, nms=dict(type='nms', iou_threshold=0.7), min_bbox_size=0),
-        rcnn=dict(score_thr=0.05, nms=dict(type='nms', iou_threshold=0.5), max_per_img=100, mask_thr_binary=0.5),
     ),
 )

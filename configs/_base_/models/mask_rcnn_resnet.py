@@ -1,9 +1,8 @@
-"""Mask R-CNN on ResNet-50 through an FPN; variants change the depth. The heads are those of the Vim models."""
+"""Mask R-CNN on ResNet-50 through an FPN; variants change the depth."""
 
-_base_ = './mask_rcnn_vim.py'
+_base_ = './mask_rcnn.py'
 model = dict(
     backbone=dict(
-        _delete_=True,
         type='mmdet.ResNet',
         depth=50,
         frozen_stages=1,
@@ -11,5 +10,5 @@ model = dict(
         norm_eval=True,
         style='pytorch',
     ),
-    neck=dict(_delete_=True, type='FPN', in_channels=[256, 512, 1024, 2048], out_channels=256, num_outs=5),
+    neck=dict(type='FPN', in_channels=[256, 512, 1024, 2048], out_channels=256, num_outs=5),
 )

@@ -1,45 +1,11 @@
 """UPerNet on four taps of a plain Vim, as small as Vim-Ti; variants change the width."""
 
-norm_cfg = dict(type='SyncBN', requires_grad=True)
+_base_ = './upernet.py'
 model = dict(
-    type='EncoderDecoder',
-    data_preprocessor=dict(
-        type='SegDataPreProcessor',
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True,
-        size=(512, 512),
-        pad_val=0,
-        seg_pad_val=255,
-    ),
     backbone=dict(type='mmvim.Vim', arch='tiny', out_indices=(5, 11, 17, 23), drop_path_rate=0.1),
     # Strides 4, 8, 16 and 32 from maps of stride 16.
-    neck=dict(type='mmvim.DeconvPyramid', in_channels=192, patch_stride=16, norm_cfg=norm_cfg),
-    decode_head=dict(
-        type='UPerHead',
-        in_channels=[192, 192, 192, 192],
-        in_index=[0, 1, 2, 3],
-        pool_scales=(1, 2, 3, 6),
-        channels=192,
-        dropout_ratio=0.1,
-        num_classes=150,
-        norm_cfg=norm_cfg,
-        align_corners=False,
-        loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
-    ),
-    auxiliary_head=dict(
-        type='FCNHead',
-        in_channels=192,
-        in_index=2,
-        channels=256,
-        num_convs=1,
-        concat_input=False,
-        dropout_ratio=0.1,
-        num_classes=150,
-        norm_cfg=norm_cfg,
-        align_corners=False,
-        loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=0.4),
-    ),
-    train_cfg=dict(),
+    neck=dict(_delete_=True, type='mmvim.DeconvPyramid', in_channels=192, patch_stride=16, norm_cfg=_base_.norm_cfg),
+    decode_head=dict(in_channels=[192, 192, 192, 192], channels=192),
+    auxiliary_head=dict(in_channels=192),
     test_cfg=dict(mode='slide', crop_size=(512, 512), stride=(341, 341)),
 )

@@ -1,5 +1,6 @@
 """60k iterations of AdamW at batch 32 with a linear fall of the rate: upstream's segmentation recipe."""
 
+_base_ = './seg_iter.py'
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=1e-4, betas=(0.9, 0.999), weight_decay=0.05),
@@ -17,20 +18,6 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=1e-6, by_epoch=False, begin=0, end=1500),
     dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=1500, end=60000),
 ]
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=60000, val_interval=1000)
-val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')
-auto_scale_lr = dict(enable=False, base_batch_size=32)  # 4 GPUs x 8 images
-randomness = dict(seed=0)
-
-default_hooks = dict(
-    timer=dict(type='IterTimerHook'),
-    logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
-    param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='mmvim.SafeCheckpointHook', by_epoch=False, interval=1000, max_keep_ckpts=2, save_best='mIoU'),
-    sampler_seed=dict(type='DistSamplerSeedHook'),
-    visualization=dict(type='SegVisualizationHook'),
-    exact_resume=dict(type='mmvim.ExactResumeHook'),
-    start_report=dict(type='mmvim.StartReportHook'),
-)
-log_processor = dict(type='LogProcessor', window_size=50, by_epoch=False)
+train_cfg = dict(max_iters=60000, val_interval=1000)
+default_hooks = dict(checkpoint=dict(interval=1000))
+auto_scale_lr = dict(base_batch_size=32)  # 4 GPUs x 8 images

@@ -1,16 +1,21 @@
-"""What all backbones do in the same way: names of variants, choice of outputs, weights from files."""
+"""What all backbones do in the same way: variants, outputs, frozen parts, depth of a parameter, weights from files."""
 
 from collections.abc import Sequence
-from typing import ClassVar
+from copy import deepcopy
+from typing import Any, ClassVar
 
-from mmengine.model import BaseModule
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from mmvim.checkpoints import load_backbone
 
-
-class Backbone(BaseModule):
+class Backbone(nn.Module):
     """A module with named variants, whose outputs are chosen by number and whose weights may come from a file.
+
+    Initialised as mmengine's modules are, without being one: importing those takes as long as torch itself.
+
+    Args:
+        init_cfg (dict | list[dict] | None): See :meth:`init_weights`.
 
     Attributes:
         arch_zoo: Settings of the published variants by name.
@@ -24,25 +29,104 @@ class Backbone(BaseModule):
     optional: ClassVar[set[str]]
     expected_missing: ClassVar[tuple[str, ...]] = ()
 
-    def init_weights(self) -> None:
-        """Initialise as mmengine does; a ``Pretrained`` file is read without running code and must fit."""
-        if self.init_cfg and self.init_cfg['type'] == 'Pretrained':
-            source, prefix = self.init_cfg['checkpoint'], self.init_cfg.get('prefix')
-            load_backbone(self, source, prefix=prefix, expected_missing=self.expected_missing)
-            self._is_init = True
-        else:
-            super().init_weights()
+    def __init__(self, init_cfg: dict | list[dict] | None = None) -> None:
+        super().__init__()
+        self.init_cfg = deepcopy(init_cfg)
+        self.is_init = False  # asked by the mmengine module around it
 
-    def _resolve_arch(self, arch: str | dict) -> dict:
+    def init_weights(self) -> None:
+        """Initialise as mmengine does; a ``Pretrained`` file is read without running code and must fit.
+
+        ``init_cfg`` is a dict or a list of them. Files are read last, whatever their place in the list.
+
+        Raises:
+            TypeError: If ``init_cfg`` is something else.
+        """
+        # What only those need that initialise is imported here, not by everybody who imports models.
+        given = self.init_cfg
+        entries = list(given) if isinstance(given, (list, tuple)) else [given] if given else []
+        if not all(isinstance(entry, dict) and 'type' in entry for entry in entries):
+            raise TypeError(f'init_cfg: expected a dict with a type, or a list of such, got {given!r}')
+        files = [entry for entry in entries if _name(entry['type']) in ('Pretrained', 'PretrainedInit')]
+        others = [entry for entry in entries if entry not in files]
+        if others and not self.is_init:
+            from mmengine.model import initialize
+
+            initialize(self, others)
+        for part in self.children():  # none of ours has one; somebody's subclass may
+            if hasattr(part, 'init_weights') and not getattr(part, 'is_init', False):
+                part.init_weights()
+        if files:
+            from mmvim.checkpoints import load_backbone
+
+            for entry in files:
+                load_backbone(self, entry['checkpoint'], entry.get('prefix'), self.expected_missing)
+        self.is_init = True
+
+    def adapt_weights(self, found: dict[str, Tensor]) -> list[str]:
+        """Bring the weights in a file, of any variant, into the form that this backbone has them in, in place.
+
+        Args:
+            found: By the names that this backbone has for them.
+
+        Returns:
+            What was done, in words.
+
+        Raises:
+            ValueError: If that cannot be, with the reason.
+        """
+        return []
+
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """Depth of a parameter for layer-wise learning-rate decay.
+
+        Args:
+            param_name: Name in the whole model.
+            prefix: What stands in front of this backbone's own names, such as ``'backbone.'``.
+
+        Returns:
+            The layer, 0 for what makes tokens or the first map of an image, i + 1 for block i, counted through all
+            stages, a downsampling with the block before it, the last one for everything else; and the number of layers.
+        """
+        num_layers = self._num_blocks() + 2
+        depth = self._depth_of(param_name.removeprefix(prefix)) if param_name.startswith(prefix) else None
+        return (num_layers - 1 if depth is None else depth), num_layers
+
+    def train(self, mode: bool = True) -> 'Backbone':
+        """Switch between training and evaluation; in frozen parts nothing is dropped."""
+        super().train(mode)
+        for part in self._frozen():
+            if isinstance(part, nn.Module):
+                part.eval()
+        return self
+
+    def _num_blocks(self) -> int:
+        raise NotImplementedError
+
+    def _depth_of(self, name: str) -> int | None:
+        """The layer of one of this backbone's own parameters as in :meth:`get_layer_depth`; None for the last one."""
+        raise NotImplementedError
+
+    def _frozen(self) -> list[nn.Module | nn.Parameter]:
+        """What is not trained."""
+        raise NotImplementedError
+
+    def _freeze(self) -> None:
+        for part in self._frozen():
+            part.requires_grad_(False)
+
+    @classmethod
+    def _resolve_arch(cls, arch: str | dict) -> dict:
         if isinstance(arch, str):
-            if arch.lower() not in self.arch_zoo:
-                raise ValueError(f'arch {arch!r}: expected one of {", ".join(self.arch_zoo)}, or a dict')
-            return self.arch_zoo[arch.lower()]
-        missing, unknown = self.required - set(arch), set(arch) - self.required - self.optional
+            if arch.lower() not in cls.arch_zoo:
+                raise ValueError(f'arch {arch!r}: expected one of {", ".join(cls.arch_zoo)}, or a dict')
+            return cls.arch_zoo[arch.lower()]
+        missing, unknown = cls.required - set(arch), set(arch) - cls.required - cls.optional
         if missing or unknown:
             raise ValueError(
-                f'an arch dict needs {", ".join(sorted(self.required))} and may have '
-                f'{", ".join(sorted(self.optional))}; missing: {sorted(missing)}, unknown: {sorted(unknown)}'
+                f'an arch dict needs {", ".join(sorted(cls.required))} and may have '
+                f'{", ".join(sorted(cls.optional)) or "nothing else"}; '
+                f'missing: {sorted(missing)}, unknown: {sorted(unknown)}'
             )
         return dict(arch)
 
@@ -58,50 +142,24 @@ class Backbone(BaseModule):
         return positive
 
     @staticmethod
+    def _check_frozen_stages(frozen_stages: int, count: int) -> int:
+        if not -1 <= frozen_stages <= count:
+            raise ValueError(f'frozen_stages={frozen_stages}: expected -1 to {count}')
+        return frozen_stages
+
+    @staticmethod
     def _one_of(name: str, value: str, choices: Sequence[str]) -> str:
         if value not in choices:
             raise ValueError(f'{name}={value!r}: expected one of {", ".join(map(repr, choices))}')
         return value
 
 
-class StagedBackbone(Backbone):
-    """A backbone of stages of falling resolution; every output has a norm ``outnorm{i}`` of its own.
+def run_block(owner: nn.Module, block: nn.Module, *inputs: Any) -> Tensor:
+    """``block(*inputs)``, in training computed again by the backward pass if ``owner.with_cp`` asks for it."""
+    if owner.with_cp and owner.training and torch.is_grad_enabled():
+        return checkpoint(block, *inputs, use_reentrant=False)
+    return block(*inputs)
 
-    Attributes:
-        out_indices: Stages whose output is returned.
-        frozen_stages: Stages that are not trained, the embedding included: -1 none, 0 the embedding only, n the first
-            n stages with their outputs' norms too.
-    """
 
-    expected_missing: ClassVar[tuple[str, ...]] = ('outnorm*',)
-    out_indices: tuple[int, ...]
-    frozen_stages: int
-
-    def _embedding_and_stages(self) -> tuple[nn.Module, nn.ModuleList]:
-        """What makes the first map of an image, and the stages behind it."""
-        raise NotImplementedError
-
-    @staticmethod
-    def _check_frozen_stages(frozen_stages: int, num_stages: int) -> int:
-        if not -1 <= frozen_stages <= num_stages:
-            raise ValueError(f'frozen_stages={frozen_stages}: expected -1 to {num_stages}')
-        return frozen_stages
-
-    def _frozen(self) -> list[nn.Module]:
-        """The modules that are not trained."""
-        if self.frozen_stages < 0:
-            return []
-        embedding, stages = self._embedding_and_stages()
-        norms = [getattr(self, f'outnorm{i}') for i in self.out_indices if i < self.frozen_stages]
-        return [embedding, *stages[: self.frozen_stages], *norms]
-
-    def _freeze_stages(self) -> None:
-        for module in self._frozen():
-            module.requires_grad_(False)
-
-    def train(self, mode: bool = True) -> 'StagedBackbone':
-        """Switch between training and evaluation; frozen blocks are never dropped."""
-        super().train(mode)
-        for module in self._frozen():
-            module.eval()
-        return self
+def _name(kind: str | type) -> str:
+    return kind if isinstance(kind, str) else kind.__name__

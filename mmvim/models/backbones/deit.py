@@ -3,19 +3,17 @@
 from collections.abc import Sequence
 from typing import ClassVar
 
-import torch
 import torch.nn.functional as F
-from mmengine.model import BaseModule
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from mmvim.models.layers import MLP, DropPath, PatchEmbed, PositionEmbedding, drop_path_rates
+from mmvim.models.layers import MLP, DropPath, drop_path_rates
 from mmvim.registry import MODELS
 
-from .base import Backbone
+from .base import run_block
+from .plain import PlainBackbone
 
 
-class Attention(BaseModule):
+class Attention(nn.Module):
     """Attention of every token to every other, by torch's fused operator.
 
     Args:
@@ -35,7 +33,7 @@ class Attention(BaseModule):
         return self.proj(F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
 
 
-class DeiTBlock(BaseModule):
+class DeiTBlock(nn.Module):
     """Attention and an MLP, each behind a norm and with a residual connection.
 
     Args:
@@ -59,7 +57,7 @@ class DeiTBlock(BaseModule):
 
 
 @MODELS.register_module()
-class DeiT(Backbone):
+class DeiT(PlainBackbone):
     """The peer of Vim: a plain vision transformer with global attention in every block.
 
     A PyTorch implementation of `Training data-efficient image transformers <https://arxiv.org/abs/2012.12877>`_ as a
@@ -71,9 +69,12 @@ class DeiT(Backbone):
         pretrain_img_size (int): Side of the images that the position embedding is made for.
         in_channels (int): Channels of the image.
         out_indices (int | Sequence[int]): Blocks whose output is returned; negative ones count from the end.
+            Blocks behind the last of them are not computed.
         drop_path_rate (float): Stochastic depth of the last block; rises linearly from 0.
+        frozen_stages (int): Blocks that are not trained, the embeddings included: -1 none, 0 the embeddings only,
+            n the first n blocks too.
         with_cp (bool): Whether to save memory in training by computing each block again in the backward pass.
-        init_cfg (dict | None): ``dict(type='Pretrained', checkpoint=...)`` reads official and own files.
+        init_cfg (dict | list[dict] | None): ``dict(type='Pretrained', checkpoint=...)`` reads official and own files.
 
     Raises:
         ValueError: If arguments do not fit each other.
@@ -84,13 +85,8 @@ class DeiT(Backbone):
         [(1, 192, 14, 20), (1, 192, 14, 20), (1, 192, 14, 20), (1, 192, 14, 20)]
     """
 
-    arch_zoo: ClassVar[dict[str, dict]] = {
-        **dict.fromkeys(['t', 'tiny'], {'embed_dims': 192, 'depth': 12, 'heads': 3}),
-        **dict.fromkeys(['s', 'small'], {'embed_dims': 384, 'depth': 12, 'heads': 6}),
-        **dict.fromkeys(['b', 'base'], {'embed_dims': 768, 'depth': 12, 'heads': 12}),
-    }
-    required: ClassVar[set[str]] = {'embed_dims', 'depth', 'heads'}
-    optional: ClassVar[set[str]] = set()
+    blocks_name: ClassVar[str] = 'blocks'
+    tokens_first: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -99,31 +95,27 @@ class DeiT(Backbone):
         in_channels: int = 3,
         out_indices: int | Sequence[int] = -1,
         drop_path_rate: float = 0.0,
+        frozen_stages: int = -1,
         with_cp: bool = False,
-        init_cfg: dict | None = None,
+        init_cfg: dict | list[dict] | None = None,
     ) -> None:
-        super().__init__(init_cfg)
         arch = self._resolve_arch(arch)
-        self.embed_dims, self.depth, heads = arch['embed_dims'], arch['depth'], arch['heads']
-        if self.embed_dims % heads:
-            raise ValueError(f'embed_dims {self.embed_dims}: expected a multiple of the {heads} heads')
-        self.out_indices = self._resolve_out_indices(out_indices, self.depth, 'blocks')
-        self.with_cp = with_cp
-        self.patch_embed = PatchEmbed(in_channels, self.embed_dims, 16, 16)
-        grid = self.patch_embed.grid(pretrain_img_size, pretrain_img_size)
-        table = torch.empty(1, grid[0] * grid[1], self.embed_dims)
-        self.pos_embed = nn.Parameter(nn.init.trunc_normal_(table, std=0.02))
-        self.pos_embed._no_weight_decay = True
-        self.position_embedding = PositionEmbedding(grid)
+        dims, heads = arch['embed_dims'], arch['heads']
+        if dims % heads:
+            raise ValueError(f'embed_dims {dims}: expected a multiple of the {heads} heads')
+        super().__init__(dims, arch['depth'], out_indices, frozen_stages, with_cp, init_cfg)
+        self._add_embedding(in_channels, 16, 16, pretrain_img_size)
         rates = drop_path_rates(drop_path_rate, self.depth)
-        self.blocks = nn.ModuleList(DeiTBlock(self.embed_dims, heads, rate) for rate in rates)
+        self.blocks = nn.ModuleList(DeiTBlock(dims, heads, rate) for rate in rates)
         for module in self.blocks.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
+        self._freeze()
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """
+        """Maps of an image.
+
         Args:
             image: (B, in_channels, H, W).
 
@@ -135,27 +127,17 @@ class DeiT(Backbone):
         """
         x, grid = self.patch_embed(image)
         x = x + self.position_embedding(self.pos_embed, grid)
-        recompute = self.with_cp and self.training and torch.is_grad_enabled()
         outs = []
-        for i, block in enumerate(self.blocks[: self.out_indices[-1] + 1]):
-            x = checkpoint(block, x, use_reentrant=False) if recompute else block(x)
+        for i, block in enumerate(self._used_blocks()):
+            x = run_block(self, block, x)
             if i in self.out_indices:
-                outs.append(x.transpose(1, 2).unflatten(2, grid).contiguous())
+                outs.append(self._to_map(x, grid))
         return tuple(outs)
 
-    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
-        """Depth of a parameter for layer-wise learning-rate decay.
-
-        Args:
-            param_name: Name in the whole model.
-            prefix: What stands in front of this backbone's own names, such as ``'backbone.'``.
-
-        Returns:
-            The layer, 0 for the embeddings, i + 1 for block i, the last one for everything else; and the number of
-            layers.
-        """
-        num_layers = self.depth + 2
-        name = param_name.removeprefix(prefix)
-        if not param_name.startswith(prefix):
-            return num_layers - 1, num_layers
-        return (int(name.split('.')[1]) + 1 if name.startswith('blocks.') else 0), num_layers
+    arch_zoo: ClassVar[dict[str, dict]] = {
+        **dict.fromkeys(['t', 'tiny'], {'embed_dims': 192, 'depth': 12, 'heads': 3}),
+        **dict.fromkeys(['s', 'small'], {'embed_dims': 384, 'depth': 12, 'heads': 6}),
+        **dict.fromkeys(['b', 'base'], {'embed_dims': 768, 'depth': 12, 'heads': 12}),
+    }
+    required: ClassVar[set[str]] = {'embed_dims', 'depth', 'heads'}
+    optional: ClassVar[set[str]] = set()

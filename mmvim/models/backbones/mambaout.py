@@ -1,24 +1,21 @@
 """MambaOut: https://arxiv.org/abs/2405.07992."""
 
 from collections.abc import Sequence
-from itertools import islice
 from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from mmengine.model import BaseModule
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from mmvim.models.layers import DropPath, drop_path_rates
+from mmvim.models.layers import DropPath
 from mmvim.registry import register_backbone
 
-from .base import StagedBackbone
+from .staged import Stage, StagedBackbone
 
 EPS = 1e-6
 
 
-class GatedCNNBlock(BaseModule):
+class GatedCNNBlock(nn.Module):
     """Mamba's block without the scan: a gate on channels of which some went through a depthwise convolution.
 
     Args:
@@ -46,7 +43,7 @@ class GatedCNNBlock(BaseModule):
         return x + self.drop_path(self.fc2(F.gelu(gate) * torch.cat([kept, mixed], -1)))
 
 
-class Stem(BaseModule):
+class Stem(nn.Module):
     """Two convolutions of stride 2, each with a norm, (B, H, W, in_channels) to (B, H / 4, W / 4, dims).
 
     Args:
@@ -67,7 +64,7 @@ class Stem(BaseModule):
         return self.norm2(self.conv2(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
 
 
-class Downsample(BaseModule):
+class Downsample(nn.Module):
     """A convolution of stride 2 and a norm, (B, H, W, C) to (B, H / 2, W / 2, out_channels)."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -80,7 +77,7 @@ class Downsample(BaseModule):
         return self.norm(self.conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
 
 
-class MambaOutStage(BaseModule):
+class MambaOutStage(Stage):
     """What leads to a resolution, and the blocks there.
 
     Args:
@@ -92,19 +89,9 @@ class MambaOutStage(BaseModule):
     """
 
     def __init__(self, downsample: nn.Module, dims: int, rates: Sequence[float], with_cp: bool, block: dict) -> None:
-        super().__init__()
+        super().__init__(with_cp)
         self.downsample = downsample
         self.blocks = nn.ModuleList(GatedCNNBlock(dims, rate, **block) for rate in rates)
-        self.with_cp = with_cp
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, H', W', C') to (B, H, W, C)."""
-        # The sum over all blocks is kept in the dtype of the parameters: fp32 under autocast.
-        x = self.downsample(x).to(self.blocks[0].norm.weight.dtype)
-        recompute = self.with_cp and self.training and torch.is_grad_enabled()
-        for block in self.blocks:
-            x = checkpoint(block, x, use_reentrant=False) if recompute else block(x)
-        return x
 
 
 @register_backbone
@@ -125,8 +112,10 @@ class MambaOut(StagedBackbone):
         frozen_stages (int): Stages that are not trained, the stem included: -1 none, 0 the stem only, n the first n
             stages with their outputs' norms too.
         with_cp (bool): Whether to save memory in training by computing each block again in the backward pass.
-        init_cfg (dict | None): ``dict(type='Pretrained', checkpoint=...)`` reads official files, timm's and own ones. A
-            classifier has no ``outnorm``: they start as new ones. Its norm stands behind the pooling and is left out.
+        out_norm (bool): Whether outputs go through these norms; not if a head norms what it has pooled.
+        init_cfg (dict | list[dict] | None): ``dict(type='Pretrained', checkpoint=...)`` reads official files, timm's
+            and own ones. A classifier has no ``outnorm``: they start as new ones. Its norm stands behind the pooling
+            and is left out.
 
     Raises:
         ValueError: If arguments do not fit each other.
@@ -136,6 +125,44 @@ class MambaOut(StagedBackbone):
         >>> [tuple(x.shape) for x in backbone(torch.rand(1, 3, 150, 210))]
         [(1, 96, 38, 53), (1, 192, 19, 27), (1, 384, 10, 14), (1, 576, 5, 7)]
     """
+
+    embedding_name: ClassVar[str] = 'stem'
+    stages_name: ClassVar[str] = 'stages'
+    downsample_at_end: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        arch: str | dict = 'tiny',
+        in_channels: int = 3,
+        out_indices: int | Sequence[int] = (0, 1, 2, 3),
+        drop_path_rate: float = 0.0,
+        frozen_stages: int = -1,
+        with_cp: bool = False,
+        out_norm: bool = True,
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
+        arch = self._resolve_arch(arch)
+        dims, depths = tuple(arch['embed_dims']), tuple(arch['depths'])
+        if not depths or min(depths) < 1 or len(dims) != len(depths) or dims[0] % 2:
+            raise ValueError(
+                f'embed_dims {dims}, depths {depths}: expected one number of channels (the first of them even) and at '
+                'least one block for each stage'
+            )
+        block = {'expansion': arch.get('expansion', 8 / 3), 'kernel_size': arch.get('kernel_size', 7)}
+        if block['expansion'] < 1 or block['kernel_size'] % 2 == 0:
+            raise ValueError(f'{block}: expected an expansion of at least 1 and an odd kernel_size')
+        super().__init__(dims, depths, in_channels, out_indices, frozen_stages, init_cfg)
+        self.stem = Stem(in_channels, dims[0])
+        self.stages = nn.ModuleList()
+        for i, rates in enumerate(self._drop_path_rates(drop_path_rate)):
+            downsample = Downsample(dims[i - 1], dims[i]) if i else nn.Identity()
+            self.stages.append(MambaOutStage(downsample, dims[i], rates, with_cp, block))
+        self._add_outnorms(EPS, out_norm)
+        for module in self.modules():
+            if isinstance(module, (nn.Conv2d, nn.Linear)):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+        self._freeze()
 
     _tiny: ClassVar[dict] = {'embed_dims': (96, 192, 384, 576), 'depths': (3, 3, 9, 3)}
     _small: ClassVar[dict] = {'embed_dims': (96, 192, 384, 576), 'depths': (3, 4, 27, 3)}
@@ -149,88 +176,3 @@ class MambaOut(StagedBackbone):
     }
     required: ClassVar[set[str]] = {'embed_dims', 'depths'}
     optional: ClassVar[set[str]] = {'expansion', 'kernel_size'}
-
-    def __init__(
-        self,
-        arch: str | dict = 'tiny',
-        in_channels: int = 3,
-        out_indices: int | Sequence[int] = (0, 1, 2, 3),
-        drop_path_rate: float = 0.0,
-        frozen_stages: int = -1,
-        with_cp: bool = False,
-        init_cfg: dict | None = None,
-    ) -> None:
-        super().__init__(init_cfg)
-        arch = self._resolve_arch(arch)
-        self.dims, self.depths = tuple(arch['embed_dims']), tuple(arch['depths'])
-        num_stages = len(self.depths)
-        if not self.depths or min(self.depths) < 1 or len(self.dims) != num_stages or self.dims[0] % 2:
-            raise ValueError(
-                f'embed_dims {self.dims}, depths {self.depths}: expected one number of channels (the first of them '
-                'even) and at least one block for each stage'
-            )
-        block = {'expansion': arch.get('expansion', 8 / 3), 'kernel_size': arch.get('kernel_size', 7)}
-        if block['expansion'] < 1 or block['kernel_size'] % 2 == 0:
-            raise ValueError(f'{block}: expected an expansion of at least 1 and an odd kernel_size')
-        self.out_indices = self._resolve_out_indices(out_indices, num_stages, 'stages')
-        self.frozen_stages = self._check_frozen_stages(frozen_stages, num_stages)
-
-        self.in_channels = in_channels
-        self.stem = Stem(in_channels, self.dims[0])
-        rates = iter(drop_path_rates(drop_path_rate, sum(self.depths)))
-        self.stages = nn.ModuleList()
-        for i, (dims, depth) in enumerate(zip(self.dims, self.depths, strict=True)):
-            downsample = Downsample(self.dims[i - 1], dims) if i else nn.Identity()
-            self.stages.append(MambaOutStage(downsample, dims, list(islice(rates, depth)), with_cp, block))
-        for i in self.out_indices:
-            self.add_module(f'outnorm{i}', nn.LayerNorm(self.dims[i], eps=EPS))
-        for module in self.modules():
-            if isinstance(module, (nn.Conv2d, nn.Linear)):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                nn.init.zeros_(module.bias)
-        self._freeze_stages()
-
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """
-        Args:
-            image: (B, in_channels, H, W).
-
-        Returns:
-            One map (B, C_i, H_i, W_i) per ``out_indices``, at strides 4, 8, 16, 32, sides rounded up.
-
-        Raises:
-            ValueError: If the image has other channels.
-        """
-        if image.dim() != 4 or image.shape[1] != self.in_channels:
-            raise ValueError(f'expected images (B, {self.in_channels}, H, W), got {tuple(image.shape)}')
-        x = self.stem(image.permute(0, 2, 3, 1).contiguous())
-        outs = []
-        for i, stage in enumerate(self.stages[: self.out_indices[-1] + 1]):
-            x = stage(x)
-            if i in self.out_indices:
-                outs.append(getattr(self, f'outnorm{i}')(x).permute(0, 3, 1, 2).contiguous())
-        return tuple(outs)
-
-    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
-        """Depth of a parameter for layer-wise learning-rate decay.
-
-        Args:
-            param_name: Name in the whole model.
-            prefix: What stands in front of this backbone's own names, such as ``'backbone.'``.
-
-        Returns:
-            The layer, 0 for the stem, i + 1 for block i, counted through all stages, a downsampling with the block
-            before it, the last one for everything else; and the number of layers.
-        """
-        num_layers = sum(self.depths) + 2
-        name = param_name.removeprefix(prefix)
-        if not param_name.startswith(prefix):
-            return num_layers - 1, num_layers
-        if name.startswith('stages.'):
-            _, stage, part, block, *_ = name.split('.')
-            before = sum(self.depths[: int(stage)])
-            return (before if part == 'downsample' else before + int(block) + 1), num_layers
-        return (0 if name.startswith('stem.') else num_layers - 1), num_layers
-
-    def _embedding_and_stages(self) -> tuple[nn.Module, nn.ModuleList]:
-        return self.stem, self.stages

@@ -4,27 +4,25 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
-from mmengine.model import BaseModule
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from mmvim.checkpoints import resize_pos_embed
 from mmvim.models.layers import (
-    BidirectionalMixer,
     DropPath,
-    PatchEmbed,
-    PositionEmbedding,
+    MakeWalks,
     RMSNorm,
     drop_path_rates,
+    resize_pos_embed,
     rope_tables,
     rotate,
 )
 from mmvim.registry import register_backbone
 
-from .base import Backbone
+from .base import run_block
+from .plain import PlainBackbone
+from .vim_mixer import BidirectionalMixer
 
 
-class VimBlock(BaseModule):
+class VimBlock(nn.Module):
     """Norm and mixer, without the residual connection: that is the backbone's, which carries two streams.
 
     Args:
@@ -37,13 +35,13 @@ class VimBlock(BaseModule):
         self.norm = RMSNorm(dims, eps=1e-5)
         self.mixer = BidirectionalMixer(dims, **mixer)
 
-    def forward(self, residual: Tensor) -> Tensor:
-        """The residual stream (B, L, C) to this block's branch, (B, L, C)."""
-        return self.mixer(self.norm(residual))
+    def forward(self, residual: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
+        """The residual stream (B, L, C) of a map of ``grid``, if it is one, to this block's branch, (B, L, C)."""
+        return self.mixer(self.norm(residual), grid)
 
 
 @register_backbone
-class Vim(Backbone):
+class Vim(PlainBackbone):
     """Vision Mamba: bidirectional selective scans over a sequence of patches.
 
     A PyTorch implementation of `Vision Mamba: Efficient Visual Representation Learning with Bidirectional State Space
@@ -61,6 +59,7 @@ class Vim(Backbone):
         pretrain_img_size (int | tuple): Image size (height, width) that the position embedding is made for.
         in_channels (int): Channels of the image.
         out_indices (int | Sequence[int]): Blocks whose output is returned; negative ones count from the end.
+            Blocks behind the last of them are not computed.
         out_type (str): ``'featmap'`` for maps (B, C, Hp, Wp), ``'raw'`` for tokens (B, L, C) with the class token where
             there is one, ``'cls_token'`` for the normed class token (B, C).
         with_cls_token (bool | None): Whether a class token stands in the middle of the sequence. By default only
@@ -68,14 +67,17 @@ class Vim(Backbone):
         feature (str): What an output shows: ``'residual'``, the residual stream behind the block, or ``'branch'``, what
             the block adds to it (upstream's tiny segmentation model).
         final_norm (bool): Whether the output of the last block is normed; always for ``'cls_token'``.
-        average_directions (bool): Whether the sum of the two directions is halved, as in the published models.
+        average_directions (bool): Whether the sum of the walks is divided by their number, as in the published models.
         rope (bool): Whether tokens are rotated by their position in front of each block (upstream's dense models).
         rope_residual (bool): Whether the residual stream is rotated too; needs ``rope``.
         drop_path_rate (float): Stochastic depth of the last block; rises linearly from 0.
         frozen_stages (int): Blocks that are not trained, the embeddings included: -1 none, 0 the embeddings only,
             n the first n blocks too.
         with_cp (bool): Whether to save memory in training by computing each block again in the backward pass.
-        init_cfg (dict | None): ``dict(type='Pretrained', checkpoint=...)`` reads official and own files.
+        walks (str | Sequence[str] | Callable): Orders in which the tokens are scanned, see
+            :func:`~mmvim.models.layers.resolve_walks`; each has parameters of its own. With a class token a function
+            is asked for walks over one row, and of names ``'bidirectional'`` alone will do.
+        init_cfg (dict | list[dict] | None): ``dict(type='Pretrained', checkpoint=...)`` reads official and own files.
 
     Raises:
         ValueError: If arguments do not fit each other.
@@ -86,17 +88,8 @@ class Vim(Backbone):
         [(1, 192, 14, 20), (1, 192, 14, 20), (1, 192, 14, 20), (1, 192, 14, 20)]
     """
 
-    _tiny: ClassVar[dict] = {'embed_dims': 192, 'depth': 24, 'patch_size': 16, 'patch_stride': 16}
-    arch_zoo: ClassVar[dict[str, dict]] = {
-        **dict.fromkeys(['t', 'tiny'], _tiny),
-        **dict.fromkeys(['s', 'small'], {**_tiny, 'embed_dims': 384}),
-        **dict.fromkeys(['b', 'base'], {**_tiny, 'embed_dims': 768}),
-        # Fine-tuned by the authors at half the stride, published as "Vim+".
-        **dict.fromkeys(['t+', 'tiny_plus'], {**_tiny, 'patch_stride': 8}),
-        **dict.fromkeys(['s+', 'small_plus'], {**_tiny, 'embed_dims': 384, 'patch_stride': 8}),
-    }
-    required: ClassVar[set[str]] = {'embed_dims', 'depth', 'patch_size', 'patch_stride'}
-    optional: ClassVar[set[str]] = {'d_state', 'd_conv', 'expand', 'dt_rank'}
+    blocks_name: ClassVar[str] = 'layers'
+    tokens_first: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -114,35 +107,31 @@ class Vim(Backbone):
         drop_path_rate: float = 0.0,
         frozen_stages: int = -1,
         with_cp: bool = False,
-        init_cfg: dict | None = None,
+        walks: str | Sequence[str] | MakeWalks = 'bidirectional',
+        init_cfg: dict | list[dict] | None = None,
     ) -> None:
-        super().__init__(init_cfg)
         arch = self._resolve_arch(arch)
-        self.embed_dims = arch['embed_dims']
-        self.depth = arch['depth']
-        self.out_indices = self._resolve_out_indices(out_indices, self.depth, 'blocks')
+        super().__init__(arch['embed_dims'], arch['depth'], out_indices, frozen_stages, with_cp, init_cfg)
         self.out_type = self._one_of('out_type', out_type, ('featmap', 'raw', 'cls_token'))
         self.feature = self._one_of('feature', feature, ('residual', 'branch'))
         self.with_cls_token = out_type == 'cls_token' if with_cls_token is None else with_cls_token
-        self._check_options(rope, rope_residual, frozen_stages)
-        self.rope = rope
-        self.rope_residual = rope_residual
-        self.frozen_stages = frozen_stages
-        self.with_cp = with_cp
-
-        self.patch_embed = PatchEmbed(in_channels, self.embed_dims, arch['patch_size'], arch['patch_stride'])
-        size = (pretrain_img_size,) * 2 if isinstance(pretrain_img_size, int) else tuple(pretrain_img_size)
-        grid = self.patch_embed.grid(*size)
-        rows = grid[0] * grid[1] + self.with_cls_token
-        self.pos_embed = nn.Parameter(nn.init.trunc_normal_(torch.empty(1, rows, self.embed_dims), std=0.02))
-        self.pos_embed._no_weight_decay = True
-        self.position_embedding = PositionEmbedding(grid)
+        if self.out_type == 'cls_token' and not self.with_cls_token:
+            raise ValueError("out_type='cls_token' needs with_cls_token=True")
+        if rope and self.with_cls_token:
+            raise ValueError('rope=True knows no position for a class token: set with_cls_token=False')
+        if rope_residual and not rope:
+            raise ValueError('rope_residual=True needs rope=True')
+        if self.with_cls_token and not callable(walks) and walks != 'bidirectional':
+            raise ValueError(f'walks={walks!r} knows no place for a class token: set with_cls_token=False')
+        self.rope, self.rope_residual = rope, rope_residual
+        self._add_embedding(
+            in_channels, arch['patch_size'], arch['patch_stride'], pretrain_img_size, extra_rows=self.with_cls_token
+        )
         if self.with_cls_token:
             self.cls_token = nn.Parameter(nn.init.trunc_normal_(torch.empty(1, 1, self.embed_dims), std=0.02))
             self.cls_token._no_weight_decay = True
-
         mixer = {key: arch[key] for key in self.optional if key in arch}
-        mixer['average'] = average_directions
+        mixer |= {'average': average_directions, 'walks': walks}
         self.layers = nn.ModuleList(VimBlock(self.embed_dims, mixer) for _ in range(self.depth))
         # The branch of block i is dropped with the i-th rate.
         self.drop_paths = nn.ModuleList(DropPath(rate) for rate in drop_path_rates(drop_path_rate, self.depth))
@@ -150,20 +139,11 @@ class Vim(Backbone):
         for layer in self.layers:
             # The residual stream is a sum over all blocks: Mamba starts their branches smaller the more there are.
             layer.mixer.out_proj.weight.data.div_(self.depth**0.5)
-        self._freeze_stages()
-
-    def _check_options(self, rope: bool, rope_residual: bool, frozen_stages: int) -> None:
-        if self.out_type == 'cls_token' and not self.with_cls_token:
-            raise ValueError("out_type='cls_token' needs with_cls_token=True")
-        if rope and self.with_cls_token:
-            raise ValueError('rope=True knows no position for a class token: set with_cls_token=False')
-        if rope_residual and not rope:
-            raise ValueError('rope_residual=True needs rope=True')
-        if not -1 <= frozen_stages <= self.depth:
-            raise ValueError(f'frozen_stages={frozen_stages}: expected -1 to {self.depth}')
+        self._freeze()
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """
+        """Outputs for an image.
+
         Args:
             image: (B, in_channels, H, W).
 
@@ -180,11 +160,10 @@ class Vim(Backbone):
         angles = rope_tables(grid, self.embed_dims, residual) if self.rope else None
         if self.rope:
             residual = rotate(residual, *angles)
-        recompute = self.with_cp and self.training and torch.is_grad_enabled()
         outs = []
-        for i, layer in enumerate(self.layers):
+        for i, layer in enumerate(self._used_blocks()):
             last = i == self.depth - 1
-            branch = checkpoint(layer, residual, use_reentrant=False) if recompute else layer(residual)
+            branch = run_block(self, layer, residual, None if self.with_cls_token else grid)
             residual = self._add_branch(residual, branch, i, None if last else angles)
             if i in self.out_indices:
                 outs.append(self._output(branch if self.feature == 'branch' else residual, grid, last))
@@ -219,43 +198,24 @@ class Vim(Backbone):
             return x[:, middle]
         if self.with_cls_token:
             x = torch.cat([x[:, :middle], x[:, middle + 1 :]], 1)
-        return x.transpose(1, 2).unflatten(2, grid).contiguous()
+        return self._to_map(x, grid)
 
-    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
-        """Depth of a parameter for layer-wise learning-rate decay.
+    def _frozen(self) -> list[nn.Module | nn.Parameter]:
+        frozen = super()._frozen()
+        if frozen:
+            frozen += self.drop_paths[: self.frozen_stages]
+            frozen += [self.cls_token] if self.with_cls_token else []
+            frozen += [self.norm_f] if self.frozen_stages == self.depth and self.norm_f is not None else []
+        return frozen
 
-        Args:
-            param_name: Name in the whole model.
-            prefix: What stands in front of this backbone's own names, such as ``'backbone.'``.
-
-        Returns:
-            The layer, 0 for the embeddings, i + 1 for block i, the last one for everything else; and the number of
-            layers.
-        """
-        num_layers = self.depth + 2
-        name = param_name.removeprefix(prefix)
-        if not param_name.startswith(prefix):
-            return num_layers - 1, num_layers
-        if name.startswith('layers.'):
-            return int(name.split('.')[1]) + 1, num_layers
-        if name.startswith(('patch_embed.', 'pos_embed', 'cls_token')):
-            return 0, num_layers
-        return num_layers - 1, num_layers
-
-    def _freeze_stages(self) -> None:
-        frozen = []
-        if self.frozen_stages >= 0:
-            frozen = [self.pos_embed, *self.patch_embed.parameters(), *self.layers[: self.frozen_stages].parameters()]
-            if self.with_cls_token:
-                frozen.append(self.cls_token)
-            if self.frozen_stages == self.depth and self.norm_f is not None:
-                frozen.extend(self.norm_f.parameters())
-        for parameter in frozen:
-            parameter.requires_grad = False
-
-    def train(self, mode: bool = True) -> 'Vim':
-        """Switch between training and evaluation; frozen blocks are never dropped."""
-        super().train(mode)
-        for drop_path in self.drop_paths[: max(self.frozen_stages, 0)]:
-            drop_path.eval()
-        return self
+    _tiny: ClassVar[dict] = {'embed_dims': 192, 'depth': 24, 'patch_size': 16, 'patch_stride': 16}
+    arch_zoo: ClassVar[dict[str, dict]] = {
+        **dict.fromkeys(['t', 'tiny'], _tiny),
+        **dict.fromkeys(['s', 'small'], {**_tiny, 'embed_dims': 384}),
+        **dict.fromkeys(['b', 'base'], {**_tiny, 'embed_dims': 768}),
+        # Fine-tuned by the authors at half the stride, published as "Vim+".
+        **dict.fromkeys(['t+', 'tiny_plus'], {**_tiny, 'patch_stride': 8}),
+        **dict.fromkeys(['s+', 'small_plus'], {**_tiny, 'embed_dims': 384, 'patch_stride': 8}),
+    }
+    required: ClassVar[set[str]] = {'embed_dims', 'depth', 'patch_size', 'patch_stride'}
+    optional: ClassVar[set[str]] = {'d_state', 'd_conv', 'expand', 'dt_rank'}

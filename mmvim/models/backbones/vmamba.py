@@ -1,21 +1,18 @@
 """VMamba: https://arxiv.org/abs/2401.10166."""
 
 from collections.abc import Sequence
-from itertools import islice
 from typing import ClassVar
 
-import torch
-from mmengine.model import BaseModule
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from mmvim.models.layers import MLP, SS2D, ConvNorm, DropPath, PatchMerging, drop_path_rates
+from mmvim.models.layers import MLP, ConvNorm, DropPath, MakeWalks, PatchMerging
 from mmvim.registry import register_backbone
 
-from .base import StagedBackbone
+from .staged import Stage, StagedBackbone
+from .vmamba_mixer import SS2D
 
 
-class VSSBlock(BaseModule):
+class VSSBlock(nn.Module):
     """SS2D and, except in VMamba's first generation, an MLP, each behind a norm and with a residual connection.
 
     Args:
@@ -42,13 +39,13 @@ class VSSBlock(BaseModule):
         return x + self.drop_path(self.mlp(self.norm2(x))) if self.has_mlp else x
 
 
-class VMambaStage(BaseModule):
+class VMambaStage(Stage):
     """Blocks of one resolution, and what leads from them to the next stage.
 
     Args:
         dims (int): C, channels of the map.
         rates (Sequence[float]): Drop path rate of each block.
-        downsample (nn.Module | None): Takes the blocks' output to the next stage; not used by :meth:`forward`.
+        downsample (nn.Module | None): Takes the blocks' output to the next stage.
         with_cp (bool): Whether to compute each block again in the backward pass.
         block (dict): Further arguments of :class:`VSSBlock`.
     """
@@ -56,19 +53,9 @@ class VMambaStage(BaseModule):
     def __init__(
         self, dims: int, rates: Sequence[float], downsample: nn.Module | None, with_cp: bool, block: dict
     ) -> None:
-        super().__init__()
+        super().__init__(with_cp)
         self.blocks = nn.ModuleList(VSSBlock(dims, rate, **block) for rate in rates)
         self.downsample = downsample
-        self.with_cp = with_cp
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, C) to (B, H, W, C)."""
-        # The sum over all blocks is kept in the dtype of the parameters: fp32 under autocast.
-        x = x.to(self.blocks[0].norm.weight.dtype)
-        recompute = self.with_cp and self.training and torch.is_grad_enabled()
-        for block in self.blocks:
-            x = checkpoint(block, x, use_reentrant=False) if recompute else block(x)
-        return x
 
 
 @register_backbone
@@ -105,8 +92,11 @@ class VMamba(StagedBackbone):
         frozen_stages (int): Stages that are not trained, the patch embedding included: -1 none, 0 the patch embedding
             only, n the first n stages with their outputs' norms too.
         with_cp (bool): Whether to save memory in training by computing each block again in the backward pass.
-        init_cfg (dict | None): ``dict(type='Pretrained', checkpoint=...)`` reads official and own files. A classifier
-            has no ``outnorm``: they start as new ones.
+        walks (str | Sequence[str] | Callable): Orders in which SS2D scans a map, see
+            :func:`~mmvim.models.layers.resolve_walks`; each has scan parameters of its own.
+        out_norm (bool): Whether outputs go through these norms; not if a head norms what it has pooled.
+        init_cfg (dict | list[dict] | None): ``dict(type='Pretrained', checkpoint=...)`` reads official and own files. A
+            classifier has no ``outnorm``: they start as new ones.
 
     Raises:
         ValueError: If arguments do not fit each other.
@@ -116,6 +106,56 @@ class VMamba(StagedBackbone):
         >>> [tuple(x.shape) for x in backbone(torch.rand(1, 3, 150, 210))]
         [(1, 96, 38, 53), (1, 192, 19, 27), (1, 384, 10, 14), (1, 768, 5, 7)]
     """
+
+    embedding_name: ClassVar[str] = 'patch_embed'
+    stages_name: ClassVar[str] = 'layers'
+    downsample_at_end: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        arch: str | dict = 'tiny',
+        in_channels: int = 3,
+        out_indices: int | Sequence[int] = (0, 1, 2, 3),
+        ssm_act: str = 'silu',
+        mlp_act: str = 'gelu',
+        ssm_init: str = 'mamba',
+        drop_path_rate: float = 0.0,
+        frozen_stages: int = -1,
+        with_cp: bool = False,
+        walks: str | Sequence[str] | MakeWalks = 'cross',
+        out_norm: bool = True,
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
+        arch = self._resolve_arch(arch)
+        depths = tuple(arch['depths'])
+        if not depths or min(depths) < 1:
+            raise ValueError(f'depths {depths}: expected at least one stage, and one block in each')
+        dims = [arch['embed_dims'] * 2**i for i in range(len(depths))]
+        super().__init__(dims, depths, in_channels, out_indices, frozen_stages, init_cfg)
+        plain = self._one_of('patch_embed', arch.get('patch_embed', 'overlapping'), ('overlapping', 'plain')) == 'plain'
+        merge = self._one_of('downsample', arch.get('downsample', 'conv'), ('conv', 'merge')) == 'merge'
+        mixer = {ours: arch[key] for key, ours in self._mixer_keys.items() if key in arch}
+        mixer |= {'act': ssm_act, 'init': ssm_init, 'walks': walks}
+        block = {'mlp_ratio': arch.get('mlp_ratio', 4.0), 'mlp_act': mlp_act, 'mixer': mixer}
+        if plain:
+            self.smallest_side = 4
+            self.patch_embed = nn.Sequential(ConvNorm(in_channels, dims[0], 4, 4, 0))
+        else:
+            first, second = ConvNorm(in_channels, dims[0] // 2, 3, 2, 1), ConvNorm(dims[0] // 2, dims[0], 3, 2, 1)
+            self.patch_embed = nn.Sequential(first, nn.GELU(), second)
+        self.layers = nn.ModuleList()
+        for i, rates in enumerate(self._drop_path_rates(drop_path_rate)):
+            down = None
+            if i < len(depths) - 1:
+                down = PatchMerging(dims[i], dims[i + 1]) if merge else ConvNorm(dims[i], dims[i + 1], 3, 2, 1)
+            self.layers.append(VMambaStage(dims[i], rates, down, with_cp, block))
+        self._add_outnorms(1e-5, out_norm)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        self._freeze()
 
     _s1l8: ClassVar[dict] = {'embed_dims': 96, 'depths': (2, 2, 8, 2), 'ssm_ratio': 1.0}
     _s2l5: ClassVar[dict] = {'embed_dims': 96, 'depths': (2, 2, 5, 2), 'ssm_ratio': 2.0}
@@ -148,109 +188,3 @@ class VMamba(StagedBackbone):
         'ssm_ratio': 'ratio', 'd_state': 'd_state', 'dt_rank': 'dt_rank', 'gate': 'gate', 'conv_bias': 'conv_bias'
     }  # fmt: skip
     optional: ClassVar[set[str]] = {*_mixer_keys, 'mlp_ratio', 'patch_embed', 'downsample'}
-
-    def __init__(
-        self,
-        arch: str | dict = 'tiny',
-        in_channels: int = 3,
-        out_indices: int | Sequence[int] = (0, 1, 2, 3),
-        ssm_act: str = 'silu',
-        mlp_act: str = 'gelu',
-        ssm_init: str = 'mamba',
-        drop_path_rate: float = 0.0,
-        frozen_stages: int = -1,
-        with_cp: bool = False,
-        init_cfg: dict | None = None,
-    ) -> None:
-        super().__init__(init_cfg)
-        arch = self._resolve_arch(arch)
-        self.depths = tuple(arch['depths'])
-        if not self.depths or min(self.depths) < 1:
-            raise ValueError(f'depths {self.depths}: expected at least one stage, and one block in each')
-        num_stages = len(self.depths)
-        self.dims = tuple(arch['embed_dims'] * 2**i for i in range(num_stages))
-        self.out_indices = self._resolve_out_indices(out_indices, num_stages, 'stages')
-        self.frozen_stages = self._check_frozen_stages(frozen_stages, num_stages)
-
-        self.in_channels = in_channels
-        self.patch_embed = self._patch_embed(arch.get('patch_embed', 'overlapping'))
-        downsample = self._one_of('downsample', arch.get('downsample', 'conv'), ('conv', 'merge'))
-        mixer = {ours: arch[key] for key, ours in self._mixer_keys.items() if key in arch}
-        mixer |= {'act': ssm_act, 'init': ssm_init}
-        block = {'mlp_ratio': arch.get('mlp_ratio', 4.0), 'mlp_act': mlp_act, 'mixer': mixer}
-        rates = iter(drop_path_rates(drop_path_rate, sum(self.depths)))
-        self.layers = nn.ModuleList()
-        for i, (dims, depth) in enumerate(zip(self.dims, self.depths, strict=True)):
-            down = None
-            if i < num_stages - 1:
-                down = PatchMerging(dims, 2 * dims) if downsample == 'merge' else ConvNorm(dims, 2 * dims, 3, 2, 1)
-            self.layers.append(VMambaStage(dims, list(islice(rates, depth)), down, with_cp, block))
-        for i in self.out_indices:
-            self.add_module(f'outnorm{i}', nn.LayerNorm(self.dims[i]))
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-        self._freeze_stages()
-
-    def _patch_embed(self, kind: str) -> nn.Sequential:
-        dims = self.dims[0]
-        if self._one_of('patch_embed', kind, ('overlapping', 'plain')) == 'plain':
-            self.patch_size = 4
-            return nn.Sequential(ConvNorm(self.in_channels, dims, 4, 4, 0))
-        self.patch_size = 1
-        return nn.Sequential(
-            ConvNorm(self.in_channels, dims // 2, 3, 2, 1), nn.GELU(), ConvNorm(dims // 2, dims, 3, 2, 1)
-        )
-
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """
-        Args:
-            image: (B, in_channels, H, W).
-
-        Returns:
-            One map (B, C_i, H_i, W_i) per ``out_indices``, at strides 4, 8, 16, 32.
-
-        Raises:
-            ValueError: If the image has other channels or is smaller than a patch.
-        """
-        if image.dim() != 4 or image.shape[1] != self.in_channels:
-            raise ValueError(f'expected images (B, {self.in_channels}, H, W), got {tuple(image.shape)}')
-        if min(image.shape[2:]) < self.patch_size:
-            raise ValueError(
-                f'an image of {image.shape[2]} x {image.shape[3]} pixels is smaller than a patch of '
-                f'{self.patch_size} x {self.patch_size}: enlarge or pad it'
-            )
-        x = self.patch_embed(image.permute(0, 2, 3, 1).contiguous())
-        outs = []
-        for i, stage in enumerate(self.layers[: self.out_indices[-1] + 1]):
-            x = stage(x if i == 0 else self.layers[i - 1].downsample(x))
-            if i in self.out_indices:
-                outs.append(getattr(self, f'outnorm{i}')(x).permute(0, 3, 1, 2).contiguous())
-        return tuple(outs)
-
-    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
-        """Depth of a parameter for layer-wise learning-rate decay.
-
-        Args:
-            param_name: Name in the whole model.
-            prefix: What stands in front of this backbone's own names, such as ``'backbone.'``.
-
-        Returns:
-            The layer, 0 for the patch embedding, i + 1 for block i, counted through all stages, a downsampling with
-            the block before it, the last one for everything else; and the number of layers.
-        """
-        num_layers = sum(self.depths) + 2
-        name = param_name.removeprefix(prefix)
-        if not param_name.startswith(prefix):
-            return num_layers - 1, num_layers
-        if name.startswith('layers.'):
-            _, stage, part, block, *_ = name.split('.')
-            stage = int(stage)
-            last = sum(self.depths[: stage + 1])
-            return (last if part == 'downsample' else last - self.depths[stage] + int(block) + 1), num_layers
-        return (0 if name.startswith('patch_embed.') else num_layers - 1), num_layers
-
-    def _embedding_and_stages(self) -> tuple[nn.Module, nn.ModuleList]:
-        return self.patch_embed, self.layers

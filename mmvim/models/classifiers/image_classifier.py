@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch.nn.functional as F
 from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement
-from torch import Tensor, nn, stack
+from torch import Tensor, stack
 
 from mmvim.checkpoints.classifier import from_classifier
 from mmvim.registry import MODELS
@@ -35,11 +35,8 @@ class ImageClassifier(BaseModel):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(data_preprocessor, init_cfg)
-        self.backbone = MODELS.build(backbone)
+        self.backbone = MODELS.build(backbone if norm_maps else {**backbone, 'out_norm': False})
         self.head = MODELS.build(head)
-        if not norm_maps:
-            for i in self.backbone.out_indices:
-                setattr(self.backbone, f'outnorm{i}', nn.Identity())
 
     def forward(
         self, inputs: Tensor, data_samples: Sequence[BaseDataElement] | None = None, mode: str = 'tensor'

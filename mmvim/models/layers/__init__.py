@@ -1,15 +1,27 @@
 """Parts that several backbones share."""
 
-from .channel_last import MLP, ConvNorm, PatchMerging
+from mmvim.renamed import renamed
+
+from .channel_last import MLP, ConvNorm, PatchMerging, build_activation
 from .drop_path import DropPath, drop_path_rates
-from .mixer import BidirectionalMixer, init_scan_parameters
 from .norm import LayerNorm2d, RMSNorm
-from .patch_embed import PatchEmbed
-from .pos_embed import PositionEmbedding, rope_tables, rotate
-from .ss2d import SS2D
+from .patch_embed import PatchEmbed, check_images
+from .pos_embed import PositionEmbedding, fit_pos_embed, resize_pos_embed, rope_tables, rotate
+from .scan_parameters import init_scan_parameters
+from .walks import WALKS, MakeWalks, resolve_walks
 
 __all__ = [
-    'MLP', 'SS2D', 'BidirectionalMixer', 'ConvNorm', 'DropPath', 'LayerNorm2d', 'PatchEmbed', 'PatchMerging',
+    'MLP', 'WALKS', 'ConvNorm', 'DropPath', 'LayerNorm2d', 'MakeWalks', 'PatchEmbed', 'PatchMerging',
     'PositionEmbedding', 'RMSNorm',
-    'drop_path_rates', 'init_scan_parameters', 'rope_tables', 'rotate',
+    'build_activation', 'check_images', 'drop_path_rates', 'fit_pos_embed', 'init_scan_parameters', 'resize_pos_embed',
+    'resolve_walks', 'rope_tables', 'rotate',
 ]  # fmt: skip
+
+# The mixers under the names that they had here.
+__getattr__ = renamed(
+    __name__,
+    {
+        'SS2D': 'mmvim.models.backbones.vmamba_mixer.SS2D',
+        'BidirectionalMixer': 'mmvim.models.backbones.vim_mixer.BidirectionalMixer',
+    },
+)

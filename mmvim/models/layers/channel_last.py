@@ -3,7 +3,18 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .ss2d import build_activation
+ACTIVATIONS = {'silu': nn.SiLU, 'gelu': nn.GELU, 'relu': nn.ReLU}
+
+
+def build_activation(name: str) -> nn.Module:
+    """``'silu'``, ``'gelu'`` (the exact one) or ``'relu'``.
+
+    Raises:
+        ValueError: If it is none of them.
+    """
+    if name not in ACTIVATIONS:
+        raise ValueError(f'activation {name!r}: expected one of {", ".join(map(repr, ACTIVATIONS))}')
+    return ACTIVATIONS[name]()
 
 
 class ConvNorm(nn.Module):

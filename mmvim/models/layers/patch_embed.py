@@ -4,6 +4,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+def check_images(image: Tensor, in_channels: int, patch_size: int) -> None:
+    """Refuse what is no batch of images (B, in_channels, H, W), each at least one patch large.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    if image.dim() != 4 or image.shape[1] != in_channels:
+        raise ValueError(f'expected images (B, {in_channels}, H, W), got {tuple(image.shape)}')
+    height, width = image.shape[2:]
+    if height < patch_size or width < patch_size:
+        raise ValueError(
+            f'an image of {height} x {width} pixels is smaller than a patch of {patch_size} x {patch_size}: '
+            'enlarge or pad it'
+        )
+
+
 class PatchEmbed(nn.Module):
     """Cut an image into patches and project each, (B, in_channels, H, W) to tokens (B, Hp * Wp, embed_dims).
 
@@ -41,14 +57,8 @@ class PatchEmbed(nn.Module):
         Raises:
             ValueError: If the input is no batch of images with ``in_channels`` channels, at least one patch large.
         """
-        if image.dim() != 4 or image.shape[1] != self.proj.in_channels:
-            raise ValueError(f'expected images (B, {self.proj.in_channels}, H, W), got {tuple(image.shape)}')
+        check_images(image, self.proj.in_channels, self.patch_size)
         height, width = image.shape[2:]
-        if height < self.patch_size or width < self.patch_size:
-            raise ValueError(
-                f'an image of {height} x {width} pixels is smaller than a patch of '
-                f'{self.patch_size} x {self.patch_size}: enlarge or pad it'
-            )
         down, right = (-(side - self.patch_size) % self.stride for side in (height, width))
         if down or right:
             image = F.pad(image, (0, right, 0, down))

@@ -1,11 +1,109 @@
 """Position information for token grids of any size."""
 
+from collections.abc import Mapping
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmvim.checkpoints.pos_embed import resize_pos_embed
-
 CACHED_SIZES = 8
+
+
+def resize_pos_embed(pos_embed: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
+    """Interpolate a position embedding bicubically to another grid; differentiable.
+
+    Half-pixel centres (``align_corners=False``) and no antialiasing, as the official segmentation and detection
+    models load theirs. The interpolation runs in fp32 at least, whatever the autocast dtype.
+
+    Args:
+        pos_embed: (1, h * w, C), row-major over the grid and without the row of a class token.
+        old: (h, w), the grid that ``pos_embed`` belongs to.
+        new: (Hp, Wp), the grid wanted.
+
+    Returns:
+        (1, Hp * Wp, C) in the dtype of ``pos_embed``; ``pos_embed`` itself where the grids agree.
+
+    Raises:
+        ValueError: If the number of rows is not ``h * w`` or the new grid is empty.
+    """
+    if pos_embed.ndim != 3 or pos_embed.shape[0] != 1 or pos_embed.shape[1] != old[0] * old[1]:
+        raise ValueError(
+            f'pos_embed must be (1, {old[0]} * {old[1]}, C) for the grid {tuple(old)}, got {tuple(pos_embed.shape)}'
+        )
+    if min(new) < 1:
+        raise ValueError(f'the new grid of a position embedding must be at least 1 x 1, got {tuple(new)}')
+    if tuple(old) == tuple(new):
+        return pos_embed
+    grid = pos_embed.unflatten(1, old).permute(0, 3, 1, 2)
+    if grid.element_size() < 4:
+        grid = grid.float()
+    grid = F.interpolate(grid, size=tuple(new), mode='bicubic', align_corners=False)
+    return grid.flatten(2).transpose(1, 2).to(pos_embed.dtype)
+
+
+# Tokens that stand beside those of the patches and have a row of the table each.
+_TOKENS = ('cls_token', 'dist_token')
+# Side of the images that published tables are made for, and of their patches: with the rows these tell the stride.
+_PUBLISHED_SIZE, _PUBLISHED_PATCH, _PUBLISHED_STRIDES = 224, 16, (16, 8)
+
+
+def fit_pos_embed(
+    found: dict[str, Tensor], own: Mapping[str, Tensor], grid: tuple[int, int], stride: int, tokens_first: bool
+) -> list[str]:
+    """Fit the position embedding in a file to a backbone, in place: its size, and the rows of other tokens.
+
+    Args:
+        found: Weights of such a backbone by its names. ``pos_embed`` is replaced.
+        own: The backbone's own weights.
+        grid: (h, w) that its table is made for.
+        stride: Distance of its patches in pixels.
+        tokens_first: Whether rows of other tokens stand in front; otherwise in the middle, of M patches at M // 2.
+
+    Returns:
+        What was done, in words.
+
+    Raises:
+        ValueError: If the table is none, was made for another stride, or is of no square grid and of another size.
+    """
+    if 'pos_embed' not in found:
+        return []
+    table = found['pos_embed']
+    if table.ndim != 3 or table.shape[0] != 1 or not table.is_floating_point():
+        raise ValueError(f'pos_embed must be (1, n, C) of real numbers, got {tuple(table.shape)} of {table.dtype}')
+    if table.shape[-1] != own['pos_embed'].shape[-1]:
+        return []
+    theirs, ours = (sum(token in state for token in _TOKENS) for state in (found, own))
+    rows, patches = _split(found['pos_embed'], theirs, tokens_first)
+    count = grid[0] * grid[1]
+    made_for = next((s for s in _PUBLISHED_STRIDES if patches.shape[1] == _published_rows(s)), None)
+    if patches.shape[1] != count and made_for not in (None, stride) and stride in _PUBLISHED_STRIDES:
+        raise ValueError(
+            f'the file was made for patch stride {made_for}, the model has patch stride {stride}: '
+            'take the arch of the file, or the file of the arch'
+        )
+    side = round(patches.shape[1] ** 0.5)
+    old = grid if patches.shape[1] == count else (side, side)
+    if old[0] * old[1] != patches.shape[1]:
+        raise ValueError(f'pos_embed of {patches.shape[1]} patches, no square, cannot be resized to {count}')
+    done = [] if old == grid else [f'position embedding {old[0]} x {old[1]} resized to {grid[0]} x {grid[1]}']
+    if theirs and not ours:
+        done.append('row of the class token taken out of the position embedding')
+    if theirs != ours:
+        rows = _split(own['pos_embed'], ours, tokens_first)[0]
+    patches = resize_pos_embed(patches, old, grid)
+    start = 0 if tokens_first else count // 2
+    found['pos_embed'] = torch.cat([patches[:, :start], rows.to(patches), patches[:, start:]], 1) if ours else patches
+    return done
+
+
+def _split(table: Tensor, tokens: int, tokens_first: bool) -> tuple[Tensor, Tensor]:
+    """The rows of other tokens, and those of the patches."""
+    start = 0 if tokens_first else (table.shape[1] - tokens) // 2
+    return table[:, start : start + tokens], torch.cat([table[:, :start], table[:, start + tokens :]], 1)
+
+
+def _published_rows(stride: int) -> int:
+    return (1 + (_PUBLISHED_SIZE - _PUBLISHED_PATCH) // stride) ** 2
 
 
 class PositionEmbedding:

@@ -1,0 +1,126 @@
+"""What ``tools/demo.py`` does: draw what a model sees in images, folders and videos."""
+
+import argparse
+import io
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from mmvim.engine.cpu import keep_freed_memory
+from mmvim.engine.quiet import quiet
+from mmvim.errors import UserValueError
+from mmvim.inference.choose import choose
+from mmvim.inference.demo import Demo, sentence
+from mmvim.inference.inferencer import build_inferencer
+from mmvim.inference.inputs import check_out, find_inputs, output_stems
+from mmvim.inference.slide import Size
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Draw what a model sees; see ``tools/demo.py --help``.
+
+    Args:
+        argv: Arguments without the program's name; those of the process by default.
+
+    Returns:
+        0; 1 if an input failed; 130 if the user stopped it.
+    """
+    args = _parser().parse_args(argv)
+    console = Console(file=sys.stdout, soft_wrap=True, markup=False, highlight=False)
+    inputs = find_inputs(args.input)
+    out = Path(args.out)
+    check_out(out, inputs.files)
+    check_device(args.device)
+    with quiet(), redirect_stdout(io.StringIO()), console.status('loading the model'):
+        cfg, weights = choose(args.model, args.weights)
+        inferencer = build_inferencer(cfg, weights, args.device)
+    if next(inferencer.model.parameters()).device.type == 'cpu':
+        keep_freed_memory()
+    console.print(str(inferencer.report))
+    out.mkdir(parents=True, exist_ok=True)
+    written, failed = [], []
+    bars = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    try:
+        with quiet(), Progress(*bars, console=console, transient=True) as progress:
+            demo = Demo(inferencer, progress, args.score_thr, args.window, args.stride, args.batch)
+            overall = progress.add_task('inputs', total=len(inputs.files))
+            for file, stem in output_stems(inputs.files).items():
+                try:
+                    written += demo.look_at(file, out / stem)
+                except Exception as error:  # noqa: BLE001  the others are still to be looked at
+                    failed.append(sentence(file, error))
+                    console.print(f'failed: {failed[-1]}')
+                progress.advance(overall)
+    except KeyboardInterrupt:
+        console.print(f'interrupted; {len(written)} files are complete in {out}')
+        return 130
+    for note in demo.notes:
+        console.print(note)
+    for path in written:
+        console.print(str(path))
+    skipped = f', {inputs.skipped} others in the folder skipped' if inputs.skipped else ''
+    console.print(f'{len(inputs.files) - len(failed)} of {len(inputs.files)} inputs done{skipped}')
+    return 1 if failed else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description='Draw what a detector or a segmentor sees: boxes and masks, or classes.',
+        epilog='Large images: docs/large_images.md.',
+    )
+    parser.add_argument('input', metavar='IMAGE|FOLDER|VIDEO')
+    parser.add_argument(
+        'model', metavar='MODEL', help='name in the zoo (python tools/zoo.py list), or path of a config'
+    )
+    parser.add_argument('weights', nargs='?', metavar='WEIGHTS', help='checkpoint (default: the published file)')
+    parser.add_argument('--out', default='outputs', help='folder for the pictures (default: %(default)s)')
+    parser.add_argument('--device', help='such as cpu or cuda:1 (default: a GPU if there is one)')
+    parser.add_argument(
+        '--score-thr', type=float, default=0.3, help='draw boxes from this confidence on (default: %(default)s)'
+    )
+    large = parser.add_argument_group(
+        'large images',
+        'Above 64 megapixels, or with --window, an image is segmented in its own resolution by a sliding window, and '
+        'its label map is written as a TIFF. Memory grows with classes x height of the window x width of the image.',
+    )
+    large.add_argument(
+        '--window', type=height_x_width, metavar='HxW', help='such as 512 or 256x512 (default: of the config)'
+    )
+    large.add_argument(
+        '--stride', type=height_x_width, metavar='HxW', help='default: of the config, or 2/3 of the window'
+    )
+    large.add_argument('--batch', type=positive_number, default=4, help='windows at a time (default: %(default)s)')
+    return parser
+
+
+# The names of these two stand in what argparse says of wrong words.
+def height_x_width(text: str) -> Size:
+    """Read ``512`` as (512, 512) and ``256x512`` as (256, 512)."""
+    height, _, width = text.partition('x')
+    return positive_number(height), positive_number(width or height)
+
+
+def positive_number(text: str) -> int:
+    """Read a whole number above zero."""
+    number = int(text)
+    if number < 1:
+        raise UserValueError(text)
+    return number
+
+
+def check_device(device: str | None) -> None:
+    """See that a device is there.
+
+    Raises:
+        ValueError: if torch knows none of that name, or it cannot be used.
+    """
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition('\n')[0]
+        raise UserValueError(f'--device {device} cannot be used here ({reason}): leave it out, or take cpu') from error

@@ -1,0 +1,34 @@
+"""Options that training and testing share."""
+
+import argparse
+import os
+from collections.abc import Sequence
+
+from mmengine.config import Config, DictAction
+
+from mmvim.preflight.config import load_config
+
+
+def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read a command line, of whose options those of both commands are added here."""
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        default={},
+        metavar='KEY=VALUE',
+        help='change entries of the config, e.g. train_cfg.max_iters=1000 model.backbone.init_cfg=None',
+    )
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)  # given by torch.distributed.launch
+    try:
+        args = parser.parse_args(argv)
+    except (ValueError, AssertionError) as error:  # of DictAction
+        parser.error(f'--cfg-options takes KEY=VALUE with balanced brackets and no spaces ({error})')
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return args
+
+
+def config_of(args: argparse.Namespace) -> Config:
+    """The config of a command line, with its options, work folder and launcher in place."""
+    return load_config(args.config, args.cfg_options, args.work_dir, args.launcher)

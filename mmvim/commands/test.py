@@ -1,0 +1,62 @@
+"""What ``tools/test.py`` does: read a config, check all it needs, then evaluate a checkpoint."""
+
+import argparse
+from collections.abc import Sequence
+
+from mmengine.logging import print_log
+
+from mmvim.checkpoints import install
+from mmvim.engine.cpu import set_up_cpu
+from mmvim.engine.runner import build_runner
+from mmvim.errors import UserFileNotFoundError, UserModuleNotFoundError, UserRuntimeError
+from mmvim.preflight.data.places import check_data
+from mmvim.preflight.finding import demand
+from mmvim.preflight.launcher import check_launcher
+from mmvim.preflight.packages import check_packages
+from mmvim.preflight.weights import find_checkpoint
+
+from .options import config_of, parse
+from .predictions import dump_predictions, save_pictures
+from .tta import use_tta
+
+
+def test(argv: Sequence[str] | None = None) -> None:
+    """Evaluate as the command line says (see ``tools/test.py --help``).
+
+    Args:
+        argv: Arguments without the program's name; those of the process by default.
+    """
+    args = parse(_parser(), argv)
+    install()
+    cfg = config_of(args)
+    demand(check_packages(cfg), UserModuleNotFoundError)
+    demand(check_launcher(cfg.launcher), UserRuntimeError)
+    demand(check_data(cfg, 'test'), UserFileNotFoundError)
+    demand([find_checkpoint(args.checkpoint)], UserFileNotFoundError)
+    cfg.load_from = args.checkpoint
+    cfg.resume = False
+    if args.out is not None:
+        dump_predictions(cfg, args.out)
+    pictures = save_pictures(cfg, args.show_dir) if args.show_dir is not None else None
+    if args.tta:
+        use_tta(cfg)
+    set_up_cpu(cfg, args.launcher)
+    build_runner(cfg).test()
+    for what, where in (('predictions', args.out), ('pictures', pictures)):
+        if where is not None:
+            print_log(f'{what}: {where}', logger='current')
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description='Evaluate a detection or segmentation model.')
+    parser.add_argument('config', help='config file, e.g. configs/vim/upernet_vim_t_ade20k.py')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument(
+        '--work-dir', help='folder for the log and the metrics (default: work_dirs/<name of the config>)'
+    )
+    parser.add_argument(
+        '--out', help='keep the predictions: a folder for label maps (segmentation), a .pkl file (detection)'
+    )
+    parser.add_argument('--show-dir', help='folder for pictures with the predictions drawn in')
+    parser.add_argument('--tta', action='store_true', help='test-time augmentation: several scales and mirror images')
+    return parser

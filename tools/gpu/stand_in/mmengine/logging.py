@@ -1,5 +1,0 @@
-"""Messages go to nobody."""
-
-
-def print_log(*_: object, **__: object) -> None:
-    """Say nothing."""

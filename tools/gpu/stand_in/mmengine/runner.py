@@ -1,3 +1,0 @@
-"""Names that are imported together with the backbones and not used by them."""
-
-CheckpointLoader = checkpoint = None

@@ -1,3 +1,0 @@
-"""A name that is imported together with the backbones and not used by them."""
-
-BaseDataElement = object
