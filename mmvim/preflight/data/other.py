@@ -13,7 +13,9 @@ from .label_files import examine_all, look_at_image
 from .spread import spread
 from .tally import Kind, Severity, Tally
 
-CANNOT_LIST = Kind(Severity.ERROR, 'data sets that cannot list their files', 'correct data_root, data_prefix or ann_file.')
+CANNOT_LIST = Kind(
+    Severity.ERROR, 'data sets that cannot list their files', 'correct data_root, data_prefix or ann_file.'
+)
 EMPTY = Kind(Severity.ERROR, 'data sets without a single image', 'correct data_root, data_prefix or ann_file.')
 MISSING = Kind(Severity.ERROR, 'images that are missing', 'put them there, or take them off the list.')
 UNDECODABLE = Kind(Severity.ERROR, 'images that cannot be decoded', 'copy or export them again.')

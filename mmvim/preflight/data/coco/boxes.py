@@ -18,13 +18,19 @@ FLAT = Kind(
     'draw them again or take them out; bbox is [x, y, width, height] in pixels.',
 )
 TINY = Kind(
-    Severity.WARNING, 'boxes below one pixel, which mmdet leaves out', 'take them out, or scale the images up and them too.'
+    Severity.WARNING,
+    'boxes below one pixel, which mmdet leaves out',
+    'take them out, or scale the images up and them too.',
 )
 AWAY = Kind(
-    Severity.LEFT_OUT, 'boxes wholly outside of their image', 'draw them again, or see whether they belong to another one.'
+    Severity.LEFT_OUT,
+    'boxes wholly outside of their image',
+    'draw them again, or see whether they belong to another one.',
 )
 BEYOND = Kind(
-    Severity.WARNING, 'boxes that reach beyond their image', 'cut them off at its border, or see whether its size is right.'
+    Severity.WARNING,
+    'boxes that reach beyond their image',
+    'cut them off at its border, or see whether its size is right.',
 )
 CORNERS = Kind(
     Severity.ERROR,

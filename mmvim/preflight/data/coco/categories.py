@@ -14,7 +14,9 @@ UNKNOWN = Kind(
     Severity.LEFT_OUT, 'annotations of a category that is not in the file', 'add the category, or correct category_id.'
 )
 AS_TEXT = Kind(
-    Severity.ERROR, 'annotation files that give category_id as text', 'write numbers, as categories have them: 7, not "7".'
+    Severity.ERROR,
+    'annotation files that give category_id as text',
+    'write numbers, as categories have them: 7, not "7".',
 )
 NO_CATEGORY_AT_ALL = Kind(
     Severity.ERROR,
@@ -28,7 +30,9 @@ SAME_NAME = Kind(
 NO_SUCH_CLASS = 'classes of the config that are not in the file'
 OTHER_ORDER = 'classes of the config in another order than in the file, so that every one gets a wrong name'
 NOT_LISTED = Kind(
-    Severity.NOTE, 'annotations of categories that are not among the classes of the config', 'nothing, if that is meant.'
+    Severity.NOTE,
+    'annotations of categories that are not among the classes of the config',
+    'nothing, if that is meant.',
 )
 ONE_TEXT = 'classes that are one text instead of several names'
 NONE_OF_THEM = Kind(

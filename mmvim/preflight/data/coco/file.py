@@ -16,7 +16,11 @@ import numpy as np
 from ..tally import NAMED, Kind, Severity, Tally
 
 KEYS = ('images', 'annotations', 'categories')
-FIELDS = {'images': ('id', 'file_name', 'height', 'width'), 'categories': ('id', 'name'), 'annotations': ('image_id', 'category_id')}
+FIELDS = {
+    'images': ('id', 'file_name', 'height', 'width'),
+    'categories': ('id', 'name'),
+    'annotations': ('image_id', 'category_id'),
+}
 
 UNREADABLE = Kind(
     Severity.ERROR, 'annotation files that are no JSON', 'export or copy the file again: it is damaged, or another one.'

@@ -16,9 +16,7 @@ NO_AREA = Kind(
 STRANGE_CROWD = Kind(
     Severity.WARNING, 'iscrowd that is neither 0 nor 1', 'write 0, or 1 for a region of many objects; read as 0 or 1.'
 )
-IGNORED = Kind(
-    Severity.NOTE, 'annotations marked with ignore, which mmdet leaves out', 'nothing, if that is meant.'
-)
+IGNORED = Kind(Severity.NOTE, 'annotations marked with ignore, which mmdet leaves out', 'nothing, if that is meant.')
 
 
 def check_filled(file: CocoFile, tally: Tally) -> None:

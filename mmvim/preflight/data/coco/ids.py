@@ -26,7 +26,9 @@ SAME_IMAGE_ID = Kind(
 )
 SAME_FILE = Kind(Severity.WARNING, 'image files that are listed more than once', 'list each file once.')
 NUMBERED = Kind(
-    Severity.NOTE, 'annotations without an id, or with id 0, that are numbered', 'nothing; ids count from 1 (0 is "none").'
+    Severity.NOTE,
+    'annotations without an id, or with id 0, that are numbered',
+    'nothing; ids count from 1 (0 is "none").',
 )
 SAME_ID = Kind(
     Severity.WARNING, 'ids that several annotations have', 'give each its own; training numbers all of them anew.'

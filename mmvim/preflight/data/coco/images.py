@@ -12,10 +12,14 @@ from ..label_files import ORIENTATION, TURNED, examine_all
 from ..tally import Kind, Severity, Tally
 
 MISSING = Kind(
-    Severity.ERROR, 'images that are missing', 'put them there, correct data_root or data_prefix, or take them off the list.'
+    Severity.ERROR,
+    'images that are missing',
+    'put them there, correct data_root or data_prefix, or take them off the list.',
 )
 OTHER_CASE = Kind(
-    Severity.ERROR, 'images whose names differ in case', 'give files and file_name the same name: only some systems are lax.'
+    Severity.ERROR,
+    'images whose names differ in case',
+    'give files and file_name the same name: only some systems are lax.',
 )
 OTHER_SUFFIX = Kind(Severity.ERROR, 'images with another suffix', 'correct file_name in the annotation file.')
 OTHER_FOLDER = Kind(
@@ -60,7 +64,9 @@ def check_images(images: Iterable[Expected], folders: Folders, tally: Tally) -> 
         place = f'{path} (there is {found})' if found else path
         if not found:
             folder = os.path.dirname(path)
-            lies = next((near for near in (os.path.dirname(folder), *_repeated(folder)) if name in folders.names(near)), '')
+            lies = next(
+                (near for near in (os.path.dirname(folder), *_repeated(folder)) if name in folders.names(near)), ''
+            )
             tally.add(OTHER_FOLDER if lies else MISSING, f'{path} (it is in {lies or "."})' if lies else path)
         elif found.lower() == name.lower():
             tally.add(OTHER_CASE, place)

@@ -24,7 +24,9 @@ FEW_POINTS = Kind(
     Severity.LEFT_OUT, 'masks of polygons with fewer than three points', 'draw them again, or take the annotations out.'
 )
 ODD = Kind(
-    Severity.LEFT_OUT, 'masks of polygons with an odd number of coordinates', 'export again: a polygon is x0, y0, x1, y1, ...'
+    Severity.LEFT_OUT,
+    'masks of polygons with an odd number of coordinates',
+    'export again: a polygon is x0, y0, x1, y1, ...',
 )
 NO_MASK_FORM = Kind(
     Severity.LEFT_OUT,
@@ -37,20 +39,24 @@ PARTS = Kind(
     'take them out; training goes on without these polygons.',
 )
 OTHER_SIZE = Kind(
-    Severity.LEFT_OUT, 'run lengths of another size than their image', 'export again; size is [height, width] of the image.'
+    Severity.LEFT_OUT,
+    'run lengths of another size than their image',
+    'export again; size is [height, width] of the image.',
 )
 WRONG_SUM = Kind(
-    Severity.LEFT_OUT, 'run lengths that do not add up to their size', 'export again: counts cover height x width pixels.'
+    Severity.LEFT_OUT,
+    'run lengths that do not add up to their size',
+    'export again: counts cover height x width pixels.',
 )
 NO_NUMBERS = Kind(
     Severity.LEFT_OUT, 'polygons with coordinates that are no numbers', 'export again; NaN and text are no coordinates.'
 )
 BEYOND = Kind(
-    Severity.WARNING, 'polygons that reach beyond their image', 'cut them off at its border, or see whether its size is right.'
+    Severity.WARNING,
+    'polygons that reach beyond their image',
+    'cut them off at its border, or see whether its size is right.',
 )
-FLAT = Kind(
-    Severity.WARNING, 'masks without a pixel', 'draw them again, or take the annotations out.'
-)
+FLAT = Kind(Severity.WARNING, 'masks without a pixel', 'draw them again, or take the annotations out.')
 TOLERANCE = 1.0
 
 
@@ -125,7 +131,10 @@ def _run_lengths(file: CocoFile, masks: list, codes: list[int], tally: Tally, fu
         if index >= 0 and (size[1], size[0]) != tuple(file.sizes[index]):
             other_size.append(position)
         elif isinstance(counts, list):
-            if not all(type(count) in (int, float) and count >= 0 for count in counts) or sum(counts) != size[0] * size[1]:
+            if (
+                not all(type(count) in (int, float) and count >= 0 for count in counts)
+                or sum(counts) != size[0] * size[1]
+            ):
                 wrong_sum.append(position)
         elif full:
             decoded = decode_counts(counts)
@@ -214,7 +223,9 @@ def _shoelace(points: np.ndarray, lengths: np.ndarray) -> np.ndarray:
 def area_of(mask: Any) -> float | None:
     """Pixels of a mask; None if there is none that can be read."""
     if isinstance(mask, list):
-        parts = [np.array(part, dtype=np.float64).reshape(-1, 2) for part in mask if is_polygon(part) and _is_finite(part)]
+        parts = [
+            np.array(part, dtype=np.float64).reshape(-1, 2) for part in mask if is_polygon(part) and _is_finite(part)
+        ]
         return float(sum(_shoelace(part, np.array([len(part)])).item() for part in parts)) or None
     if isinstance(mask, dict):
         counts = mask.get('counts')

@@ -62,7 +62,9 @@ def _small_objects(file: CocoFile, kept: np.ndarray, dataset: Any) -> dict[str, 
         side = side * _factors(file.sizes, scale)[file.image_index[kept]]
         facts[f'after resizing to {scale[0]} x {scale[1]}'] = _quantiles(side, 'pixels')
     for stride in STRIDES:
-        facts[f'in pixels of stride {stride}'] = _quantiles(side / stride, f'pixels; {(side < stride).mean():.1%} below 1')
+        facts[f'in pixels of stride {stride}'] = _quantiles(
+            side / stride, f'pixels; {(side < stride).mean():.1%} below 1'
+        )
     return facts
 
 
