@@ -28,7 +28,8 @@ def draw_classes(statistics: Statistics, title: str, path: Path) -> Path:
     axes.bar_label(bars, [f'{value:,}' for value in values], padding=3, fontsize=8)
     if max(values) > 100 * max(min(values), 1):
         axes.set_xscale('symlog')
-    axes.margins(x=0.12, y=0.01)
+    axes.margins(x=0.12)
+    axes.set_ylim(-0.7, len(counts) - 0.3)
     axes.set_xlabel(statistics.unit)
     axes.set_title(title)
     figure.savefig(path, dpi=100)

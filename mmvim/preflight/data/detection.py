@@ -58,7 +58,7 @@ def check_heads(model: dict, classes: Sequence[str] | None, tally: Tally, stage:
 
 def check_mask_loading(model: dict, dataset: Any, tally: Tally, stage: str) -> None:
     """See that a model which learns masks is given some."""
-    has_head = 'mask_head' in model or 'mask_head' in (model.get('roi_head') or {})
+    has_head = any(part.get('mask_head') for part in (model, model.get('roi_head') or {}))
     loads = [step for step in _steps(dataset) if hasattr(step, 'with_mask')]
     if stage == 'train' and has_head and loads and not any(step.with_mask for step in loads):
         tally.add(NO_MASKS_READ, 'train_dataloader')

@@ -48,9 +48,8 @@ def check_at_start(cfg: Config, *stages: str, seconds: float = SECONDS) -> None:
                 show_table(f'{checker.stage}: {checker.name}', tally, Console(stderr=True))
         else:
             mended = checker.mend(Path(cfg.work_dir, 'annotations'))
-            for line in (*lines(tally), *filter(None, [f'data: {mended}' if mended else ''])):
-                if speaks:
-                    print(line, flush=True)
+            if speaks:
+                print(*lines(tally), *([f'data: {mended}'] if mended else []), sep='\n', end='\n' * bool(list(tally)))
         whole.merge(tally)
     if _has_errors(whole):
         raise UserValueError(sentence(whole))

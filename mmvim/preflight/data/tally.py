@@ -55,7 +55,7 @@ class Tally:
         self._seen: dict[Kind, Seen] = {}
 
     def add(self, kind: Kind, place: str, count: int = 1) -> None:
-        """Count a fault ``count`` times, seen at ``place`` (a file, with the id of an annotation where there is one)."""
+        """Count a fault ``count`` times, seen at ``place`` (a file, with the id of an annotation if there is one)."""
         seen = self._seen.setdefault(kind, Seen())
         seen.count += count
         if len(seen.places) < NAMED:

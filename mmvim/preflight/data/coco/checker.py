@@ -21,7 +21,7 @@ from .filled import check_filled
 from .ids import check_ids
 from .images import Expected, check_contents, check_headers, check_images
 from .masks import check_masks
-from .mend import describe, write_mended
+from .mend import write_mended
 from .statistics import statistics_of
 
 OTHER_EVALUATOR = Kind(
@@ -76,7 +76,7 @@ class CocoChecker(Checker):
             if os.path.realpath(evaluator.ann_file) == os.path.realpath(self.file.path):
                 evaluator.ann_file = str(copy.resolve())
         self.entry.ann_file = str(copy.resolve())
-        return describe(self.file, copy)
+        return f'{self.file.path} is read from {copy}, where this is mended.'
 
     def draw(self, folder: Path, count: int) -> list[Path]:
         from .draw import draw_images

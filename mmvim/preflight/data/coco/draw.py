@@ -34,7 +34,7 @@ def draw_images(file: CocoFile, paths: list[str], folder: Path, count: int) -> l
         image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
         for position in of_image[index]:
             _draw(image, file, position, scale)
-        path = folder / f'{Path(paths[index]).stem}.png'
+        path = folder / Path(str(file.images[index]['file_name']).replace('/', '_')).with_suffix('.png')
         path.write_bytes(cv2.imencode('.png', image)[1].tobytes())
         drawn.append(path)
     return drawn

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 
 from mmvim.files import replacing
@@ -40,14 +39,3 @@ def write_mended(file: CocoFile, folder: Path) -> Path:
     with replacing(path, shared=True) as draft:
         draft.write_text(text)
     return path
-
-
-def describe(file: CocoFile, copy: Path) -> str:
-    """One line on what a mended copy is."""
-    changed = [values for position, values in file.changes.items() if not file.left_out[position]]
-    filled = {key: sum(key in values for values in changed) for key in ('iscrowd', 'area', 'id', 'segmentation')}
-    done = [f'{key} of {count} annotations' for key, count in filled.items() if count]
-    parts = [f'filled in or corrected: {", ".join(done)}'] if done else []
-    if file.left_out.any():
-        parts.append(f'left out: {file.left_out.sum()} annotations')
-    return f'{file.path} is read as {os.path.relpath(copy)} ({"; ".join(parts) or "without its byte order mark"})'
