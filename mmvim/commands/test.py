@@ -11,6 +11,7 @@ from mmvim.engine.runner import build_runner
 from mmvim.errors import UserFileNotFoundError, UserModuleNotFoundError, UserRuntimeError
 from mmvim.preflight.data.places import check_data
 from mmvim.preflight.data.start import check_at_start
+from mmvim.preflight.data.unlabelled import test_without_labels
 from mmvim.preflight.finding import demand
 from mmvim.preflight.launcher import check_launcher
 from mmvim.preflight.packages import check_packages
@@ -32,6 +33,7 @@ def test(argv: Sequence[str] | None = None) -> None:
     cfg = config_of(args)
     demand(check_packages(cfg), UserModuleNotFoundError)
     demand(check_launcher(cfg.launcher), UserRuntimeError)
+    test_without_labels(cfg, args.out)
     demand(check_data(cfg, 'test'), UserFileNotFoundError)
     demand([find_checkpoint(args.checkpoint)], UserFileNotFoundError)
     if not args.no_data_check:

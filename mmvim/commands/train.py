@@ -13,7 +13,9 @@ from mmengine.runner import find_latest_checkpoint
 from mmvim.checkpoints import install
 from mmvim.engine.amp import enable_amp
 from mmvim.engine.cpu import set_up_cpu
+from mmvim.engine.label_watch import watch_labels
 from mmvim.engine.oom import explain_out_of_memory
+from mmvim.engine.pooled_norm import check_pooled_norm
 from mmvim.engine.runner import build_runner
 from mmvim.errors import UserFileNotFoundError, UserModuleNotFoundError, UserRuntimeError, UserValueError
 from mmvim.preflight.data.places import check_data
@@ -54,6 +56,8 @@ def train(argv: Sequence[str] | None = None) -> None:
     if not args.no_data_check:
         check_at_start(cfg, 'train', 'val')
     set_up_cpu(cfg, args.launcher)
+    check_pooled_norm(cfg)
+    watch_labels(cfg)
     with explain_out_of_memory(cfg):
         build_runner(cfg).train()
 

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ from .file_names import Folders, check_files, check_listing
 from .heads import check_heads, heads_of
 from .label_files import TURNED, Pair, examine_all
 from .label_reading import Reading, reading_of, reduced
+from .spread import spread
 from .tally import Kind, Severity, Tally
 
 CONVERT = 'python tools/convert_labels.py'
@@ -163,13 +164,6 @@ def _lists(dataset: Any, tally: Tally) -> bool:
         tally.add(kind, str(error))
         return False
     return True
-
-
-def spread(items: Sequence, count: int | None) -> list:
-    """``count`` items, evenly spread from the first to the last; all by default."""
-    if count is None or count >= len(items):
-        return list(items)
-    return [items[round(number)] for number in np.linspace(0, len(items) - 1, count)]
 
 
 class Judge:

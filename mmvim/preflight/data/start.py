@@ -48,8 +48,9 @@ def check_at_start(cfg: Config, *stages: str, seconds: float = SECONDS) -> None:
                 show_table(f'{checker.stage}: {checker.name}', tally, Console(stderr=True))
         else:
             mended = checker.mend(Path(cfg.work_dir, 'annotations'))
-            if speaks:
-                print(*lines(tally), *([f'data: {mended}'] if mended else []), sep='\n', end='\n' * bool(list(tally)))
+            said = [*lines(tally), *([f'data: {mended}'] if mended else [])]
+            if speaks and said:
+                print(*said, sep='\n', flush=True)
         whole.merge(tally)
     if _has_errors(whole):
         raise UserValueError(sentence(whole))

@@ -124,7 +124,7 @@ def test_palette_images_become_colours_through_opencv(place):
     image.save(place / 'masks/a0.png')
     pipeline = [PIPELINE[0], {'type': 'LoadAnnotations', 'imdecode_backend': 'cv2'}]
     found, remedy = only(place, 'in colours', Severity.ERROR, pipeline=pipeline)
-    assert 'a0.png' in found and "imdecode_backend='pillow'" in remedy
+    assert 'a0.png' in found and "imdecode_backend of LoadAnnotations at 'pillow'" in remedy
 
 
 def test_value_of_no_class(place):
