@@ -286,8 +286,13 @@ def outcome(path: Path, target: Path, model: Any) -> str:
     return result
 
 
+def forget_peak() -> None:
+    """Let the largest memory of this process be the present one."""
+    Path('/proc/self/clear_refs').write_text('5')
+
+
 def peak() -> tuple[int, int]:
-    """Largest and present memory of this process since :func:`reset`, bytes."""
+    """Largest memory of this process since :func:`forget_peak`, and the present one, in bytes."""
     fields = dict(line.split(':') for line in Path('/proc/self/status').read_text().splitlines())
     return tuple(int(fields[key].split()[0]) << 10 for key in ('VmHWM', 'VmRSS'))
 
@@ -311,7 +316,7 @@ def child(folder: Path, first: int, last: int) -> None:
     for number in range(first, last):
         print(f'\n{number}', flush=True)
         write_case(random.Random(number), seeds, names, path)
-        Path('/proc/self/clear_refs').write_text('5')
+        forget_peak()
         before = peak()[1]
         faulthandler.dump_traceback_later(SECONDS, exit=True)
         start = time.perf_counter()

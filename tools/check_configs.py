@@ -16,13 +16,15 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from mmvim.catalogue import FAMILIES
 from mmvim.datasets.miniature import ensure_miniature
 from mmvim.engine import set_up_cpu
 from mmvim.engine.runner import build_runner
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 # All but ConvNeXt, which needs mmpretrain.
-DEFAULT = ['vim/*', 'vmamba/*', 'mambaout/*', 'baselines/*deit*', 'baselines/*resnet*', 'baselines/*swin*']
+DEFAULT = [f'{Path(family.readme).parent.name}/*' for family in FAMILIES.values() if family.backbone]
+DEFAULT += ['baselines/*deit*', 'baselines/*resnet*', 'baselines/*swin*']
 SMALLER = {
     'Resize': {'scale': (256, 256)},
     'RandomChoiceResize': {'scales': [(256, 192), (256, 256)]},

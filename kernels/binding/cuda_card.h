@@ -17,6 +17,8 @@
 
 namespace mmvim::binding {
 
+constexpr bool kHostMemory = false;
+
 // For messages: what cannot be found out is left out.
 struct Card {
   explicit Card(int index) : name("CUDA device " + std::to_string(index)) {

@@ -13,6 +13,8 @@
 
 namespace mmvim::binding {
 
+constexpr bool kHostMemory = true;
+
 inline cuda::Device device_of(int) { return {emulate::multiprocessors(), emulate::shared_limit()}; }
 
 struct Current {

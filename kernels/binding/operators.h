@@ -5,6 +5,8 @@
 //   Tensor empty(const Sizes&, ScalarType)                  fresh memory there, of at least one element
 //   static void require(ScalarType io, ScalarType out)      raises where the kernels do not take these types
 //   static ScalarType gradient_type(ScalarType io)          of the gradients that the kernels write for inputs of type io
+//   kHost                                                   whether its memory is the host's
+//   kWritesRows                                             whether they write du, ddelta and dx even if nobody wants them
 //   void run(const ScanForward&), ... one for every operator
 #pragma once
 #include <torch/csrc/stable/library.h>
@@ -20,6 +22,7 @@
 #include <vector>
 
 #include "../core/arguments.h"
+#include "../core/poison.h"
 #include "../core/walk.h"
 
 namespace mmvim::binding {
@@ -70,14 +73,25 @@ inline Tensor with_unit_stride(const Tensor& t) {
 }
 inline Optional with_unit_stride(const Optional& t) { return t ? Optional(with_unit_stride(*t)) : t; }
 
-inline Walks walks(const Optional& table, const Sizes& kinds, int64_t height, int64_t width) {
+// The walks of an operator. `readable`: whether the table is in the host's memory, and its values can be looked at here;
+// kernels that read it elsewhere take what is outside of the grid for no token.
+inline Walks walks(const Optional& table, const Sizes& kinds, int64_t height, int64_t width, bool readable) {
+  STD_TORCH_CHECK(height >= 0 && width >= 0 && height <= INT32_MAX && width <= INT32_MAX &&
+                      height * width <= INT32_MAX,
+                  "mmvim kernels: no grid of tokens has height ", height, " and width ", width);
   const int64_t tokens = height * width;
   if (table) {
-    STD_TORCH_CHECK(table->scalar_type() == ScalarType::Int && table->is_contiguous(),
-                    "mmvim kernels: table must be a contiguous int32 tensor");
-    return {table->size(0), table->size(1), tokens, height, width, nullptr,
-            static_cast<const int32_t*>(table->const_data_ptr())};
+    STD_TORCH_CHECK(table->scalar_type() == ScalarType::Int && table->dim() == 2 && table->is_contiguous(),
+                    "mmvim kernels: table must be a contiguous int32 tensor (walks, steps)");
+    const int32_t* data = static_cast<const int32_t*>(table->const_data_ptr());
+    bool inside = true;
+    for (int64_t i = 0; readable && i < table->numel(); ++i) inside &= data[i] >= -1 && data[i] < tokens;
+    STD_TORCH_CHECK(inside, "mmvim kernels: walks leave the grid: the table must hold tokens 0 to ", tokens - 1,
+                    " and -1 for none");
+    return {table->size(0), table->size(1), tokens, height, width, nullptr, data};
   }
+  for (const int64_t kind : kinds)
+    STD_TORCH_CHECK(kind >= kRow && kind <= kColumnReversed, "mmvim kernels: kinds of walks are 0 to 3, got ", kind);
   return {static_cast<int64_t>(kinds.size()), tokens, tokens, height, width, kinds.data(), nullptr};
 }
 
@@ -98,8 +112,8 @@ inline void check_parameter(const char* name, const Tensor& t, int64_t walks, co
 inline void fill(ScanInputs& p, const Tensor& u, const Tensor& delta, const Tensor& A, const Tensor& B, const Tensor& C,
                  const Optional& D, const Optional& z, const Optional& delta_bias, const Optional& dt_weight,
                  const Optional& table, const Sizes& kinds, int64_t height, int64_t width, bool delta_softplus,
-                 bool u_step, bool param_step, bool merge, double scale) {
-  p.walks = walks(table, kinds, height, width);
+                 bool u_step, bool param_step, bool merge, double scale, bool readable) {
+  p.walks = walks(table, kinds, height, width, readable);
   const int64_t K = p.walks.count, L = p.walks.tokens, S = p.walks.steps;
   p.batch = u.size(0), p.channels = u.size(3), p.states = A.size(2), p.rank = dt_weight ? dt_weight->size(2) : 0;
   p.delta_softplus = delta_softplus, p.u_step = u_step, p.param_step = param_step, p.merge = merge, p.scale = scale;
@@ -126,8 +140,8 @@ inline void fill(ScanInputs& p, const Tensor& u, const Tensor& delta, const Tens
 }
 
 inline void fill(ConvInputs& p, const Tensor& x, const Tensor& weight, const Optional& bias, const Optional& table,
-                 const Sizes& kinds, int64_t height, int64_t width, bool silu, bool step) {
-  p.walks = walks(table, kinds, height, width);
+                 const Sizes& kinds, int64_t height, int64_t width, bool silu, bool step, bool readable) {
+  p.walks = walks(table, kinds, height, width, readable);
   p.batch = x.size(0), p.channels = x.size(2), p.taps = weight.size(2), p.silu = silu, p.step = step;
   p.io = dtype(x.scalar_type());
   const ScalarType state = state_type(x.scalar_type());
@@ -177,7 +191,7 @@ std::tuple<Tensor, Tensor, Tensor> scan(Tensor u, Tensor delta, Tensor A, Tensor
   z = with_unit_stride(z);
   ScanForward p;
   fill(p, u, delta, A, B, C, D, z, delta_bias, dt_weight, table, kinds, height, width, delta_softplus, u_step,
-       param_step, merge, scale);
+       param_step, merge, scale, Device::kHost);
   const ScalarType state = state_type(u.scalar_type());
   const int64_t K = p.walks.count, L = p.walks.tokens, S = p.walks.steps;
   const int64_t saved = std::max<int64_t>((S + kTile - 1) / kTile - 1, 0);
@@ -203,18 +217,25 @@ inline Tensor cast(const Tensor& t, ScalarType type) {
   return t.scalar_type() == type ? t : torch::stable::to(t, type);
 }
 
+// Which of `count` gradients are wanted; all by default.
+inline std::vector<bool> wanted_of(const std::optional<std::vector<bool>>& output_mask, size_t count) {
+  if (!output_mask) return std::vector<bool>(count, true);
+  STD_TORCH_CHECK(output_mask->size() == count, "mmvim kernels: output_mask must have ", count, " values");
+  return *output_mask;
+}
+
 template <class Device>
 Gradients scan_backward(Tensor grad, Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Optional D, Optional z,
                         Optional delta_bias, Optional dt_weight, Optional table, Tensor states, Sizes kinds,
                         int64_t height, int64_t width, bool delta_softplus, bool u_step, bool param_step, bool merge,
-                        double scale) {
+                        double scale, std::optional<std::vector<bool>> output_mask) {
   Device::require(u.scalar_type(), grad.scalar_type());
   Device device(u);
   u = with_unit_stride(u), delta = with_unit_stride(delta), B = with_unit_stride(B), C = with_unit_stride(C);
   z = with_unit_stride(z), grad = with_unit_stride(grad), states = torch::stable::contiguous(states);
   ScanBackward p;
   fill(p, u, delta, A, B, C, D, z, delta_bias, dt_weight, table, kinds, height, width, delta_softplus, u_step,
-       param_step, merge, scale);
+       param_step, merge, scale, Device::kHost);
   const ScalarType io = u.scalar_type(), state = state_type(io), slope = Device::gradient_type(io);
   const int64_t K = p.walks.count, L = p.walks.tokens, S = p.walks.steps;
   const int64_t saved = std::max<int64_t>((S + kTile - 1) / kTile - 1, 0);
@@ -223,24 +244,28 @@ Gradients scan_backward(Tensor grad, Tensor u, Tensor delta, Tensor A, Tensor B,
   STD_TORCH_CHECK(grad.numel() == p.batch * (merge ? 1 : K) * L * p.channels && grad.dim() == (merge ? 3 : 4),
                   "mmvim kernels: grad must have the shape of the output");
   Results<Device> make(device, u, nothing_to_do(p));
-  const auto optional = [&](const Optional& like, ScalarType type) { return make(like ? sizes(*like) : Sizes{0}, type); };
-  Tensor du = make(sizes(u), slope), ddelta = make(sizes(delta), slope), dA = make(sizes(A), state);
-  Tensor dB = make(sizes(B), slope), dC = make(sizes(C), slope), dD = optional(D, state), dz = optional(z, slope);
-  Tensor dbias = optional(delta_bias, state), dweight = optional(dt_weight, state);
+  const std::vector<bool> wanted = wanted_of(output_mask, 9);
+  // What is written in any case is made in any case, and left out of the result.
+  const auto gradient = [&](int index, const Optional& of, ScalarType type, bool always = false) {
+    return make(of && (wanted[index] || always) ? sizes(*of) : Sizes{0}, type);
+  };
+  Tensor du = gradient(0, u, slope, Device::kWritesRows), ddelta = gradient(1, delta, slope, Device::kWritesRows);
+  Tensor dA = gradient(2, A, state), dB = gradient(3, B, slope), dC = gradient(4, C, slope);
+  Tensor dD = gradient(5, D, state), dz = gradient(6, z, slope), dbias = gradient(7, delta_bias, state);
+  Tensor dweight = gradient(8, dt_weight, state);
   if (!nothing_to_do(p)) {
+    const auto data = [](Tensor& t) { return t.numel() ? t.mutable_data_ptr() : nullptr; };
     p.grad_type = dtype(grad.scalar_type()), p.grad = rows(grad), p.saved = states.const_data_ptr();
     if (merge) p.grad.walk = 0;
-    p.du = du.mutable_data_ptr(), p.ddelta = ddelta.mutable_data_ptr(), p.da = dA.mutable_data_ptr();
-    p.db = dB.mutable_data_ptr(), p.dc = dC.mutable_data_ptr();
-    p.dskip = D ? dD.mutable_data_ptr() : nullptr, p.dz = z ? dz.mutable_data_ptr() : nullptr;
-    p.dbias = delta_bias ? dbias.mutable_data_ptr() : nullptr;
-    p.ddt_weight = dt_weight ? dweight.mutable_data_ptr() : nullptr;
+    p.du = data(du), p.ddelta = data(ddelta), p.da = data(dA), p.db = data(dB), p.dc = data(dC);
+    p.dskip = data(dD), p.dz = data(dz), p.dbias = data(dbias), p.ddt_weight = data(dweight);
     p.u_shared = u.size(1) == 1, p.delta_shared = delta.size(1) == 1, p.b_shared = B.size(1) == 1;
     p.c_shared = C.size(1) == 1, p.a_shared = A.size(0) == 1, p.skip_shared = D && D->size(0) == 1;
     p.bias_shared = delta_bias && delta_bias->size(0) == 1, p.dt_weight_shared = dt_weight && dt_weight->size(0) == 1;
     device.run(p);
   }
-  return {cast(du, io), cast(ddelta, io), dA, cast(dB, io), cast(dC, io), dD, cast(dz, io), dbias, dweight};
+  const auto result = [&](int index, const Tensor& t) { return wanted[index] ? cast(t, io) : make({0}, io); };
+  return {result(0, du), result(1, ddelta), dA, cast(dB, io), cast(dC, io), dD, cast(dz, io), dbias, dweight};
 }
 
 template <class Device>
@@ -250,7 +275,7 @@ Tensor walk_conv(Tensor x, Tensor weight, Optional bias, Optional table, Sizes k
   Device device(x);
   x = with_unit_stride(x);
   ConvForward p;
-  fill(p, x, weight, bias, table, kinds, height, width, silu, step);
+  fill(p, x, weight, bias, table, kinds, height, width, silu, step, Device::kHost);
   Results<Device> make(device, x, nothing_to_do(p));
   Tensor y = make({p.batch, p.walks.count, step ? p.walks.steps : p.walks.tokens, p.channels}, x.scalar_type());
   if (nothing_to_do(p)) return y;
@@ -262,25 +287,30 @@ Tensor walk_conv(Tensor x, Tensor weight, Optional bias, Optional table, Sizes k
 template <class Device>
 std::tuple<Tensor, Tensor, Tensor> walk_conv_backward(Tensor grad, Tensor x, Tensor weight, Optional bias,
                                                       Optional table, Sizes kinds, int64_t height, int64_t width,
-                                                      bool silu, bool step) {
+                                                      bool silu, bool step,
+                                                      std::optional<std::vector<bool>> output_mask) {
   Device::require(x.scalar_type(), x.scalar_type());
   Device device(x);
   x = with_unit_stride(x), grad = with_unit_stride(grad);
   ConvBackward p;
-  fill(p, x, weight, bias, table, kinds, height, width, silu, step);
+  fill(p, x, weight, bias, table, kinds, height, width, silu, step, Device::kHost);
   STD_TORCH_CHECK(grad.dim() == 4 && grad.scalar_type() == x.scalar_type() &&
                       grad.numel() == p.batch * p.walks.count * (step ? p.walks.steps : p.walks.tokens) * p.channels,
                   "mmvim kernels: grad must have the shape and dtype of the output");
   const ScalarType state = state_type(x.scalar_type());
   Results<Device> make(device, x, nothing_to_do(p));
-  Tensor dx = make(sizes(x), Device::gradient_type(x.scalar_type())), dweight = make(sizes(weight), state);
-  Tensor dbias = make(bias ? sizes(*bias) : Sizes{0}, state);
+  const std::vector<bool> wanted = wanted_of(output_mask, 3);
+  const auto gradient = [&](const Optional& of, bool want, ScalarType type) {
+    return make(of && want ? sizes(*of) : Sizes{0}, type);
+  };
+  Tensor dx = gradient(x, wanted[0] || Device::kWritesRows, Device::gradient_type(x.scalar_type()));
+  Tensor dweight = gradient(weight, wanted[1], state), dbias = gradient(bias, wanted[2], state);
   if (!nothing_to_do(p)) {
-    p.grad = rows(grad), p.dx = dx.mutable_data_ptr(), p.dweight = dweight.mutable_data_ptr();
-    p.dbias = bias ? dbias.mutable_data_ptr() : nullptr;
+    const auto data = [](Tensor& t) { return t.numel() ? t.mutable_data_ptr() : nullptr; };
+    p.grad = rows(grad), p.dx = data(dx), p.dweight = data(dweight), p.dbias = data(dbias);
     device.run(p);
   }
-  return {cast(dx, x.scalar_type()), dweight, dbias};
+  return {wanted[0] ? cast(dx, x.scalar_type()) : make({0}, x.scalar_type()), dweight, dbias};
 }
 
 template <class Device, class Library>

@@ -49,6 +49,7 @@ class Cpu {
 
   static void require(ScalarType, ScalarType) {}
   static ScalarType gradient_type(ScalarType io) { return state_type(io); }
+  static constexpr bool kHost = true, kWritesRows = false;
 
   void run(const mmvim::ScanForward& p) const { mmvim::kernels().scan(p, pool()); }
   void run(const mmvim::ScanBackward& p) const { mmvim::kernels().scan_backward(p, pool()); }

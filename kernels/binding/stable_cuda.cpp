@@ -12,11 +12,6 @@ namespace {
 
 using namespace mmvim::binding;
 
-bool poison() {
-  const char* value = std::getenv("MMVIM_POISON");
-  return value && *value == '1';
-}
-
 class Cuda {
  public:
   explicit Cuda(const Tensor& like)
@@ -29,10 +24,11 @@ class Cuda {
   }
 
   static ScalarType gradient_type(ScalarType io) { return io; }
+  static constexpr bool kHost = mmvim::binding::kHostMemory, kWritesRows = true;
 
   Tensor empty(const Sizes& sizes, ScalarType type) const {
     Tensor result = allocate(like_, sizes, type, "result");
-    if (poison())
+    if (mmvim::poison())
       fill_with_nan(result.mutable_data_ptr(), static_cast<size_t>(result.numel()) * bytes_of(type), current_.stream);
     return result;
   }
@@ -57,7 +53,7 @@ class Cuda {
   template <class Launch>
   void launch(const char* operation, size_t bytes, Launch kernels) const {
     const Workspace workspace(like_, bytes, operation);
-    if (bytes && poison()) fill_with_nan(workspace.data(), bytes, current_.stream);
+    if (bytes && mmvim::poison()) fill_with_nan(workspace.data(), bytes, current_.stream);
     check(kernels(workspace.data()), operation, index_);
   }
 

@@ -43,7 +43,7 @@ struct ScanForward : ScanInputs {
   void* last_state;  // (batch, walks, channels, states)
 };
 
-// Each device's api.h says of what type gradients are. Null: not wanted. Those summed over channels or batch are sums of
+// Each device's api.h says of what type gradients are, and which of them may be null: not wanted. Those summed over channels or batch are sums of
 // partial results in a fixed order: the same bits each time.
 struct ScanBackward : ScanInputs {
   DType grad_type;
@@ -69,7 +69,7 @@ struct ConvForward : ConvInputs {
 
 struct ConvBackward : ConvInputs {
   Rows grad;
-  void *dx, *dweight, *dbias;  // dbias may be null
+  void *dx, *dweight, *dbias;  // as in ScanBackward
 };
 
 }  // namespace mmvim

@@ -1,4 +1,5 @@
-// What every kernel agrees on: host/device macro, tile constants and the token a step of a walk stands on. No torch.
+// What every kernel agrees on: host/device macro, the size of a tile, the kinds of walks, small sums of integers. No
+// torch. Tokens are found by cpu/tile.inl and cuda/tile.cuh, each in the way that is quick there.
 #pragma once
 #include <stdint.h>
 
@@ -17,12 +18,13 @@ namespace mmvim {
 // Steps per tile, and the distance between the states that the forward pass keeps for the backward pass.
 constexpr int kTile = 32;
 
+// Bit 0: down the columns and not along the rows; bit 1: from the last token to the first.
 enum WalkKind : int { kRow = 0, kColumn = 1, kRowReversed = 2, kColumnReversed = 3 };
+MMVIM_HD bool is_column(int64_t kind) { return kind == kColumn || kind == kColumnReversed; }
+MMVIM_HD bool is_reversed(int64_t kind) { return kind == kRowReversed || kind == kColumnReversed; }
 
-// Token of step `s` of a walk over a grid of height x width tokens stored row by row.
-MMVIM_HD int64_t walk_token(int kind, int64_t s, int64_t height, int64_t width) {
-  const int64_t forward = kind & 2 ? height * width - 1 - s : s;
-  return kind & 1 ? (forward % height) * width + forward / height : forward;
-}
+MMVIM_HD int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+MMVIM_HD int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+MMVIM_HD int64_t larger(int64_t a, int64_t b) { return a < b ? b : a; }
 
 }  // namespace mmvim

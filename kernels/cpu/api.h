@@ -1,4 +1,4 @@
-// The CPU kernels as seen from outside. Gradients are in the state type. No torch.
+// The CPU kernels as seen from outside. Gradients are in the state type, and any may be null. No torch.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -28,6 +28,5 @@ const Kernels& kernels();
 // 64-byte aligned memory. With MMVIM_POISON=1 it is filled with NaN, so that a read of what nobody wrote shows.
 void* allocate(size_t bytes);
 void release(void* memory);
-bool poison();
 
 }  // namespace mmvim

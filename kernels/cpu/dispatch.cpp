@@ -3,6 +3,7 @@
 #include <cstring>
 #include <new>
 
+#include "../core/poison.h"
 #include "api.h"
 
 namespace mmvim {
@@ -34,11 +35,6 @@ const Kernels& kernels() {
   }
 #endif
   return base::table;
-}
-
-bool poison() {
-  const char* value = std::getenv("MMVIM_POISON");
-  return value && *value == '1';
 }
 
 void* allocate(size_t bytes) {

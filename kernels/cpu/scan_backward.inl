@@ -11,22 +11,20 @@ namespace mmvim::MMVIM_ISA {
 constexpr int kStatesBackward = 4;
 
 // Recomputes the states of one tile. decay, before: [step][state][lane]; y as in `recur`.
-template <class T, int NS, bool First>
-static void recompute(const T* delta, const T* u, const T* a2, const T* bound, const T* skip, const T* b, const T* c,
-                      int stride, int count, const T* h, T* decays, T* states, T* y, const Ahead& ahead, int block) {
+template <class T, int NS, bool First, bool Near>
+static void recompute(const T* delta, const T* u, const T* a2, const T* skip, const T* b, const T* c, int stride,
+                      int count, const T* h, T* decays, T* states, T* y, const Ahead& ahead, int block) {
   constexpr int V = kLanes<T>;
   Vec<T> state[NS];
   for (int n = 0; n < NS; ++n) state[n] = load<T>(h + n * V);
-  const Vec<T> most = load<T>(bound);
   for (int n = 0; n < NS; ++n) store<T>(states + n * V, state[n]);
   for (int i = 0; i < count; ++i) {
     const Vec<T> d = load<T>(delta + i * V), x = load<T>(u + i * V), dx = d * x;
-    const Vec<T> bounded = at_least(at_most(d, most), -most);
-    Vec<T> out = First ? load<T>(skip) * x : load<T>(y + i * V);
+    Vec<T> out = !First ? load<T>(y + i * V) : skip ? load<T>(skip) * x : Vec<T>{};
     if (First) ahead.ask(i, block);
 #pragma GCC unroll 16
     for (int n = 0; n < NS; ++n) {
-      const Vec<T> decay = exp2_product(bounded, load<T>(a2 + n * V));
+      const Vec<T> decay = exp2_product<Near>(d, load<T>(a2 + n * V));
       state[n] = decay * state[n] + dx * b[i * stride + n];
       out += state[n] * c[i * stride + n];
       store<T>(decays + (i * NS + n) * V, decay);
@@ -133,16 +131,17 @@ class BackwardWorker {
   // Tokens that no walk of a table visits get no gradient from any tile.
   void zero_gradients() {
     const int64_t walks = p.walks.count;
-    for (int64_t k = 0; k < (p.u_shared ? 1 : walks); ++k)
+    for (int64_t k = 0; p.du && k < (p.u_shared ? 1 : walks); ++k)
       zero_rows(at(p.du, p.u_shared, u_row_count(), k), p.channels, u_row_count(), g_.width);
-    if (!p.rank)
+    if (p.ddelta && !p.rank)
       for (int64_t k = 0; k < (p.delta_shared ? 1 : walks); ++k)
         zero_rows(at(p.ddelta, p.delta_shared, param_row_count(), k), p.channels, param_row_count(), g_.width);
     if (p.dz) zero_rows(at(p.dz, true, p.walks.tokens, 0), p.channels, p.walks.tokens, g_.width);
     for (int64_t k = 0; k < walks; ++k) {
-      if (!p.b_shared || !k) fill_zero(part(partials.b, p.b_shared, k, p.states), param_row_count() * p.states);
-      if (!p.c_shared || !k) fill_zero(part(partials.c, p.c_shared, k, p.states), param_row_count() * p.states);
-      if (p.rank && (!p.delta_shared || !k)) fill_zero(part(partials.low, p.delta_shared, k, p.rank), param_row_count() * p.rank);
+      if (partials.b && (!p.b_shared || !k)) fill_zero(part(partials.b, p.b_shared, k, p.states), param_row_count() * p.states);
+      if (partials.c && (!p.c_shared || !k)) fill_zero(part(partials.c, p.c_shared, k, p.states), param_row_count() * p.states);
+      if (partials.low && (!p.delta_shared || !k))
+        fill_zero(part(partials.low, p.delta_shared, k, p.rank), param_row_count() * p.rank);
     }
   }
 
@@ -163,34 +162,45 @@ class BackwardWorker {
     ahead.used = 0;
     if (s) {
       find_rows(p.walks, k_, s - kTile, kTile, next);
-      look_ahead();
+      look_ahead<T>(p, b_, k_, g_, next, ahead);
+      ahead.add(p.grad_type, p.grad.data, b_ * p.grad.batch + k_ * p.grad.walk + g_.first, p.grad.row, next, next.token,
+                V);
     }
     load_states(s);
     load_inputs();
+    for (int i = 0; i < g_.blocks; ++i)
+      near[i] = all_within(delta.data + i * kTile * V, rows.count, parameters.bound.data + i * V);
     const int stride = static_cast<int>(p.states);
     for_pieces<kStatesBackward>(p.states, [&]<class P>(int64_t n, P) {
       constexpr int NS = P::size;
-      for (int i = 0; i < g_.blocks; ++i) {
+      // A block that is partly filled comes first: what its other lanes hold belongs to no sum over channels.
+      const int first = g_.width % V ? g_.blocks - 1 : 0;
+      for (int at = 0; at < g_.blocks; ++at) {
+        const int i = at == 0 ? first : at - (at <= first);
         const int64_t tile = i * kTile * V, state = (i * p.states + n) * V;
         const T *d = delta.data + tile, *x = u.data + tile, *a2 = parameters.a2.data + state;
-        const T *bn = b.data + n, *cn = c.data + n, *skip = parameters.skip.data + i * V;
-        const T* bound = parameters.bound.data + i * V;
-        (n ? recompute<T, NS, false> : recompute<T, NS, true>)(d, x, a2, bound, skip, bn, cn, stride, rows.count,
-                                                               h.data + state, decays.data, states.data, y.data + tile,
-                                                               ahead, i);
-        const auto step = n ? (i ? adjoint<T, NS, false, false> : adjoint<T, NS, true, false>)
-                            : (i ? adjoint<T, NS, false, true> : adjoint<T, NS, true, true>);
+        const T *bn = b.data + n, *cn = c.data + n;
+        const T* skip = parameters.has_skip ? parameters.skip.data + i * V : nullptr;
+        auto forwards = n ? recompute<T, NS, false, true> : recompute<T, NS, true, true>;
+        if constexpr (kNearMatters<T>)
+          if (!near[i]) forwards = n ? recompute<T, NS, false, false> : recompute<T, NS, true, false>;
+        forwards(d, x, a2, skip, bn, cn, stride, rows.count, h.data + state, decays.data, states.data, y.data + tile,
+                 ahead, i);
+        const auto step = n ? (at ? adjoint<T, NS, false, false> : adjoint<T, NS, true, false>)
+                            : (at ? adjoint<T, NS, false, true> : adjoint<T, NS, true, true>);
         step(d, x, dy.data + tile, a2, bn, cn, stride, rows.count, decays.data, states.data, carry.data + state,
              da.data + state, db.data, dc.data, s1.data + tile, s2.data + tile);
+        if (at == 0) clear_rest(db.data, rows.count * NS), clear_rest(dc.data, rows.count * NS);
       }
-      deliver_sums<NS>(db.data, part(partials.b, p.b_shared, k_, p.states), p.states, n, p.b_shared);
-      deliver_sums<NS>(dc.data, part(partials.c, p.c_shared, k_, p.states), p.states, n, p.c_shared);
+      if (partials.b) deliver_sums<NS>(db.data, part(partials.b, p.b_shared, k_, p.states), p.states, n, p.b_shared);
+      if (partials.c) deliver_sums<NS>(dc.data, part(partials.c, p.c_shared, k_, p.states), p.states, n, p.c_shared);
     });
     combine();
-    deliver(p.du, p.u_shared, u_row_count(), u_rows(p, rows), s1.data);
+    clear_rest(s2.data + (g_.blocks - 1) * kTile * V, rows.count);
+    if (p.du) deliver(p.du, p.u_shared, u_row_count(), u_rows(p, rows), s1.data);
     if (p.rank)
       deliver_low_rank();
-    else
+    else if (p.ddelta)
       deliver(p.ddelta, p.delta_shared, param_row_count(), param_rows(p, rows), s2.data);
     if (p.dz) deliver(p.dz, true, p.walks.tokens, rows.token, y.data);
   }
@@ -206,17 +216,6 @@ class BackwardWorker {
         const T* from = in + n * p.channels + i * V;
         store<T>(h.data + (i * p.states + n) * V, left >= V ? load<T>(from) : load_some<T>(from, left));
       }
-  }
-
-  void look_ahead() {
-    const int64_t *u_at = u_rows(p, next), *param_at = param_rows(p, next);
-    ahead.add(p.io, p.u.data, b_ * p.u.batch + k_ * p.u.walk + g_.first, p.u.row, next, u_at, V);
-    ahead.add(p.io, p.delta.data, b_ * p.delta.batch + k_ * p.delta.walk + (p.rank ? 0 : g_.first), p.delta.row, next,
-              param_at, p.rank ? 0 : V);
-    ahead.add(p.io, p.b.data, b_ * p.b.batch + k_ * p.b.walk, p.b.row, next, param_at, 0);
-    ahead.add(p.io, p.c.data, b_ * p.c.batch + k_ * p.c.walk, p.c.row, next, param_at, 0);
-    if (p.z.data) ahead.add(p.io, p.z.data, b_ * p.z.batch + g_.first, p.z.row, next, next.token, V);
-    ahead.add(p.grad_type, p.grad.data, b_ * p.grad.batch + k_ * p.grad.walk + g_.first, p.grad.row, next, next.token, V);
   }
 
   void load_inputs() {
@@ -246,6 +245,13 @@ class BackwardWorker {
     load_rows(p.io, p.c.data, b_ * p.c.batch + k_ * p.c.walk, p.c.row, param_rows(p, rows), rows.count, n, c.data);
   }
 
+  // Zeroes the lanes of `count` vectors of the last block that have no channel. Not by a product: they may be NaN.
+  void clear_rest(T* vectors, int count) const {
+    const int used = g_.width % V;
+    for (int i = 0; used && i < count; ++i)
+      for (int lane = used; lane < V; ++lane) vectors[i * V + lane] = T(0);
+  }
+
   // Sums [step][N][lane] over lanes and puts them into rows of a partial result with `width` columns, from `column` on.
   template <int N>
   void deliver_sums(const T* vectors, T* partial, int64_t width, int64_t column, bool shared) {
@@ -271,7 +277,8 @@ class BackwardWorker {
         const int at = (i * kTile + j) * V;
         const Vec<T> out = load<T>(dy.data + at), x = load<T>(u.data + at), with_b = load<T>(s1.data + at);
         const Vec<T> dv = (x * with_b + load<T>(s2.data + at) * static_cast<T>(kLn2)) * load<T>(slope.data + at);
-        store<T>(s1.data + at, load<T>(delta.data + at) * with_b + skip * out);
+        const Vec<T> du = load<T>(delta.data + at) * with_b;
+        store<T>(s1.data + at, parameters.has_skip ? du + skip * out : du);
         store<T>(s2.data + at, dv);
         skip_sum += out * x;
         bias_sum += dv;
@@ -293,8 +300,7 @@ class BackwardWorker {
   // Through the projection: gradients of the low-rank delta (a sum over channels) and of the weight (over steps).
   void deliver_low_rank() {
     const int rank = static_cast<int>(p.rank);
-    T* out = part(partials.low, p.delta_shared, k_, rank);
-    for_pieces<kStatesBackward>(rank, [&]<class P>(int64_t r, P) {
+    if (partials.low) for_pieces<kStatesBackward>(rank, [&]<class P>(int64_t r, P) {
       for (int t = 0; t < rows.count; ++t)
         for (int j = 0; j < P::size; ++j) {
           Vec<T> sum = {};
@@ -302,9 +308,9 @@ class BackwardWorker {
             sum += load<T>(s2.data + (i * kTile + t) * V) * load<T>(parameters.weight.data + (i * rank + r + j) * V);
           store<T>(db.data + (t * P::size + j) * V, sum);
         }
-      deliver_sums<P::size>(db.data, out, rank, r, p.delta_shared);
+      deliver_sums<P::size>(db.data, part(partials.low, p.delta_shared, k_, rank), rank, r, p.delta_shared);
     });
-    for (int i = 0; i < g_.blocks; ++i)
+    for (int i = 0; partials.weight && i < g_.blocks; ++i)
       for (int r = 0; r < rank; ++r) {
         T* weight = dweight.data + (i * rank + r) * V;
         Vec<T> sum = load<T>(weight);
@@ -317,11 +323,11 @@ class BackwardWorker {
     const int64_t first = (b_ * p.walks.count + k_) * p.channels + g_.first;
     for (int c = 0; c < g_.width; ++c) {
       const int i = c / V, lane = c % V;
-      for (int64_t n = 0; n < p.states; ++n)
+      for (int64_t n = 0; partials.a && n < p.states; ++n)
         partials.a[(first + c) * p.states + n] = da.data[(i * p.states + n) * V + lane];
       if (partials.skip) partials.skip[first + c] = dskip.data[c];
       if (partials.bias) partials.bias[first + c] = dbias.data[c];
-      for (int64_t r = 0; r < p.rank; ++r)
+      for (int64_t r = 0; partials.weight && r < p.rank; ++r)
         partials.weight[(first + c) * p.rank + r] = dweight.data[(i * p.rank + r) * V + lane];
     }
   }
@@ -351,6 +357,7 @@ class BackwardWorker {
   WalkParameters<T> parameters;
   Buffer<T> u, delta, slope, dy, y, s1, s2, scratch, b, c, low, h, carry, da, dskip, dbias, dweight, decays, states, db,
       dc, sums;
+  bool near[kMostBlocks<T>];  // of the tile's decays
   TileRows rows, next;
   Ahead ahead;
   int64_t b_ = 0, k_ = 0, group_ = 0;

@@ -11,26 +11,39 @@ constexpr int kStates = 8;
 constexpr int kStates = 4;
 #endif
 
+// A log2 e. What is finite stays finite: times a delta of 0 it is 0, and infinity is NaN.
+template <class T>
+MMVIM_HD T in_base_2(T a) {
+  constexpr T kMost = sizeof(T) == 4 ? T(__FLT_MAX__) : T(__DBL_MAX__), kLimit = kMost * static_cast<T>(kLn2);
+  const T scaled = a * static_cast<T>(1 / kLn2);
+  if (a > kLimit && a <= kMost) return kMost;
+  return a < -kLimit && a >= -kMost ? -kMost : scaled;
+}
+
 // What a walk needs to know about its channels, laid out by vectors.
 template <class T>
 struct WalkParameters {
   Buffer<T> a2;                  // [block][state][lane], A log2 e
-  Buffer<T> bound, skip, bias;  // [block][lane]; |delta| beyond `bound` changes no decay, see exp2_product
-  Buffer<T> weight;             // [block][rank][lane]
+  Buffer<T> bound, skip, bias;   // [block][lane]; where |delta| is within `bound`, all decays are near, see exp2_product
+  Buffer<T> weight;              // [block][rank][lane]
+  const bool has_skip;  // without one, an infinite u is no NaN
   WalkParameters(const ScanInputs& p, int64_t lanes)
-      : a2(lanes * p.states), bound(lanes), skip(lanes), bias(lanes), weight(lanes * larger(p.rank, 1)) {}
+      : a2(lanes * p.states),
+        bound(lanes),
+        skip(lanes),
+        bias(lanes),
+        weight(lanes * larger(p.rank, 1)),
+        has_skip(p.skip.data) {}
   void load(const ScanInputs& p, int64_t k, const Group& g) {
     load_transposed(p.a, k, g, p.states, a2.data);
-    const Vec<T> huge = splat(static_cast<T>(kHuge));
+    for (int64_t i = 0; i < g.blocks * p.states * kLanes<T>; ++i) a2.data[i] = in_base_2(a2.data[i]);
     for (int i = 0; i < g.blocks; ++i) {
       Vec<T> most = splat(T(1e-20));
       for (int64_t n = 0; n < p.states; ++n) {
-        T* at = a2.data + (i * p.states + n) * kLanes<T>;
-        const Vec<T> v = at_least(at_most(mmvim::MMVIM_ISA::load<T>(at) * static_cast<T>(1 / kLn2), huge), -huge);
-        store<T>(at, v);
+        const Vec<T> v = mmvim::MMVIM_ISA::load<T>(a2.data + (i * p.states + n) * kLanes<T>);
         most = at_least(at_least(v, -v), most);
       }
-      store<T>(bound.data + i * kLanes<T>, huge / most);
+      store<T>(bound.data + i * kLanes<T>, static_cast<T>(kNear) / most);
     }
     load_channels(p.skip, k, g, skip.data);
     load_channels(p.bias, k, g, bias.data);
@@ -68,6 +81,19 @@ MMVIM_HD const int64_t* param_rows(const ScanInputs& p, const TileRows& rows) {
   return p.param_step ? rows.own : rows.token;
 }
 
+// The inputs' rows of the next tile.
+template <class T>
+static void look_ahead(const ScanInputs& p, int64_t b, int64_t k, const Group& g, const TileRows& next, Ahead& ahead) {
+  constexpr int V = kLanes<T>;
+  const int64_t *u_at = u_rows(p, next), *param_at = param_rows(p, next);
+  ahead.add(p.io, p.u.data, b * p.u.batch + k * p.u.walk + g.first, p.u.row, next, u_at, V);
+  ahead.add(p.io, p.delta.data, b * p.delta.batch + k * p.delta.walk + (p.rank ? 0 : g.first), p.delta.row, next,
+            param_at, p.rank ? 0 : V);
+  ahead.add(p.io, p.b.data, b * p.b.batch + k * p.b.walk, p.b.row, next, param_at, 0);
+  ahead.add(p.io, p.c.data, b * p.c.batch + k * p.c.walk, p.c.row, next, param_at, 0);
+  if (p.z.data) ahead.add(p.io, p.z.data, b * p.z.batch + g.first, p.z.row, next, next.token, V);
+}
+
 // tile = delta before softplus: bias added, low rank projected. `low` is scratch for kTile rows of it.
 template <class T>
 static void load_delta(const ScanInputs& p, int64_t b, int64_t k, const TileRows& rows, const Group& g,
@@ -91,24 +117,22 @@ static void load_delta(const ScanInputs& p, int64_t b, int64_t k, const TileRows
 }
 
 // Runs NS states of vector `block` of channels over a tile. h [NS][lane] is carried; y [step][lane] is set (First) or
-// added to.
-template <class T, int NS, bool First>
-static void recur(const T* delta, const T* u, const T* a2, const T* bound, const T* skip, const T* b, const T* c, int stride, int count,
+// added to. `skip` is null where there is none.
+template <class T, int NS, bool First, bool Near>
+static void recur(const T* delta, const T* u, const T* a2, const T* skip, const T* b, const T* c, int stride, int count,
                   T* h, T* y, const Ahead& ahead, int block) {
   constexpr int V = kLanes<T>;
   Vec<T> state[NS];
   for (int n = 0; n < NS; ++n) state[n] = load<T>(h + n * V);
-  const Vec<T> most = load<T>(bound);
   for (int i = 0; i < count; ++i) {
     const Vec<T> d = load<T>(delta + i * V), x = load<T>(u + i * V), dx = d * x;
-    const Vec<T> bounded = at_least(at_most(d, most), -most);
-    Vec<T> even = First ? load<T>(skip) * x : load<T>(y + i * V), odd = {};
+    Vec<T> even = !First ? load<T>(y + i * V) : skip ? load<T>(skip) * x : Vec<T>{}, odd = {};
     const T* bi = b + i * stride;
     const T* ci = c + i * stride;
     if (First) ahead.ask(i, block);
 #pragma GCC unroll 16
     for (int n = 0; n < NS; ++n) {
-      const Vec<T> decay = exp2_product(bounded, load<T>(a2 + n * V));
+      const Vec<T> decay = exp2_product<Near>(d, load<T>(a2 + n * V));
       state[n] = decay * state[n] + dx * bi[n];
       if (n & 1)
         odd += state[n] * ci[n];
@@ -177,10 +201,13 @@ class ForwardWorker {
       ahead.used = 0;
       if (following > 0) {
         find_rows(p.walks, k_, s + kTile, static_cast<int>(following), next);
-        look_ahead();
+        look_ahead<T>(p, b_, k_, g_, next, ahead);
+        ahead.add(p.out, p.y, output_offset() + g_.first, p.channels, next, next.token, V);
       }
       if (s && p.saved) save(s);
       load_inputs();
+      for (int i = 0; i < g_.blocks; ++i)
+        near[i] = all_within(delta.data + i * kTile * V, rows.count, parameters.bound.data + i * V);
       for_pieces<kStates>(p.states, [&]<class P>(int64_t n, P) {
         for (int i = 0; i < g_.blocks; ++i) {
           const T* d = delta.data + i * kTile * V;
@@ -189,11 +216,11 @@ class ForwardWorker {
           T* hi = h.data + (i * p.states + n) * V;
           T* yi = y.data + i * kTile * V;
           const int stride = static_cast<int>(p.states);
-          const T *bound = parameters.bound.data + i * V, *skip = parameters.skip.data + i * V;
-          if (n == 0)
-            recur<T, P::size, true>(d, x, a2, bound, skip, b.data + n, c.data + n, stride, rows.count, hi, yi, ahead, i);
-          else
-            recur<T, P::size, false>(d, x, a2, bound, skip, b.data + n, c.data + n, stride, rows.count, hi, yi, ahead, i);
+          const T* skip = parameters.has_skip ? parameters.skip.data + i * V : nullptr;
+          auto steps = n ? recur<T, P::size, false, true> : recur<T, P::size, true, true>;
+          if constexpr (kNearMatters<T>)
+            if (!near[i]) steps = n ? recur<T, P::size, false, false> : recur<T, P::size, true, false>;
+          steps(d, x, a2, skip, b.data + n, c.data + n, stride, rows.count, hi, yi, ahead, i);
         }
       });
       deliver();
@@ -213,15 +240,16 @@ class ForwardWorker {
     });
   }
 
-  // h = decay over a segment * h + the segment's own end state.
+  // h = decay over a segment * h + the segment's own end state. A sum of finite deltas is not to be infinite, nor is
+  // nothing to become NaN where a decay is.
   void pass_segment(const T* total, const T* end) {
+    const Vec<T> most = splat(sizeof(T) == 4 ? T(__FLT_MAX__) : T(__DBL_MAX__));
     for (int i = 0; i < g_.blocks; ++i) {
-      const Vec<T> most = load<T>(parameters.bound.data + i * V);
       const Vec<T> d = at_least(at_most(load<T>(total + i * V), most), -most);
       for (int64_t n = 0; n < p.states; ++n) {
         const int64_t at = (i * p.states + n) * V;
-        const Vec<T> decay = exp2_product(d, load<T>(parameters.a2.data + at));
-        store<T>(h.data + at, decay * load<T>(h.data + at) + load<T>(end + at));
+        const Vec<T> decay = exp2_product<false>(d, load<T>(parameters.a2.data + at)), h0 = load<T>(h.data + at);
+        store<T>(h.data + at, (h0 == T(0) ? Vec<T>{} : decay * h0) + load<T>(end + at));
       }
     }
   }
@@ -295,17 +323,6 @@ class ForwardWorker {
  private:
   static constexpr int V = kLanes<T>;
 
-  void look_ahead() {
-    const int64_t *u_at = u_rows(p, next), *param_at = param_rows(p, next);
-    ahead.add(p.io, p.u.data, b_ * p.u.batch + k_ * p.u.walk + g_.first, p.u.row, next, u_at, V);
-    ahead.add(p.io, p.delta.data, b_ * p.delta.batch + k_ * p.delta.walk + (p.rank ? 0 : g_.first), p.delta.row, next,
-              param_at, p.rank ? 0 : V);
-    ahead.add(p.io, p.b.data, b_ * p.b.batch + k_ * p.b.walk, p.b.row, next, param_at, 0);
-    ahead.add(p.io, p.c.data, b_ * p.c.batch + k_ * p.c.walk, p.c.row, next, param_at, 0);
-    if (p.z.data) ahead.add(p.io, p.z.data, b_ * p.z.batch + g_.first, p.z.row, next, next.token, V);
-    ahead.add(p.out, p.y, output_offset() + g_.first, p.channels, next, next.token, V);
-  }
-
   void load_inputs() {
     load_tile(p.io, p.u.data, b_ * p.u.batch + k_ * p.u.walk, p.u.row, u_rows(p, rows), rows.count, g_, u.data);
     load_delta(p, b_, k_, rows, g_, parameters, low.data, delta.data);
@@ -340,6 +357,7 @@ class ForwardWorker {
   const Grouping& grouping;
   WalkParameters<T> parameters;
   Buffer<T> u, delta, y, b, c, low, h;
+  bool near[kMostBlocks<T>];  // of the tile's decays
   TileRows rows, next;
   Ahead ahead;
   int64_t b_ = 0, k_ = 0;

@@ -12,10 +12,6 @@ struct Buffer {
   Buffer& operator=(const Buffer&) = delete;
 };
 
-MMVIM_HD int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-MMVIM_HD int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
-MMVIM_HD int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 template <class T>
 MMVIM_HD void fill_zero(T* p, int64_t count) {
   __builtin_memset(static_cast<void*>(p), 0, static_cast<size_t>(count) * sizeof(T));
@@ -59,11 +55,15 @@ struct Group {
   int width, blocks;
 };
 
+constexpr int kMostChannels = 64;  // of a group of a scan
+template <class T>
+constexpr int kMostBlocks = kMostChannels / kLanes<T>;
+
 // How the channels are cut: wide groups use whole cache lines and share B and C, narrow ones give more units of work.
 // A function of the shape alone, as everything is that decides the order of a sum.
 struct Grouping {
   int64_t channels, width, count;
-  Grouping(int64_t outer, int64_t channels_, int64_t most = 64) : channels(channels_), width(most) {
+  Grouping(int64_t outer, int64_t channels_, int64_t most = kMostChannels) : channels(channels_), width(most) {
     constexpr int64_t kWanted = 8;
     while (width > 16 && outer * ceil_div(channels, width) < kWanted) width -= 16;
     count = ceil_div(channels, width);
@@ -94,10 +94,9 @@ static inline void find_rows(const Walks& w, int64_t k, int64_t begin, int count
   if (w.table) {
     for (int i = 0; i < count; ++i) rows.token[i] = w.table[k * w.steps + begin + i];
   } else {
-    const int kind = static_cast<int>(w.kinds[k]);
-    if (kind & 1) {
+    const bool reversed = is_reversed(w.kinds[k]);
+    if (is_column(w.kinds[k])) {
       // One division per tile, then down the column and on to the next.
-      const bool reversed = kind & 2;
       const int64_t start = reversed ? w.tokens - 1 - begin : begin;
       int64_t row = start % w.height, column = start / w.height;
       for (int i = 0; i < count; ++i) {
@@ -106,7 +105,7 @@ static inline void find_rows(const Walks& w, int64_t k, int64_t begin, int count
         if (reversed && --row < 0) row = w.height - 1, --column;
       }
     } else {
-      for (int i = 0; i < count; ++i) rows.token[i] = walk_token(kind, begin + i, w.height, w.width);
+      for (int i = 0; i < count; ++i) rows.token[i] = reversed ? w.tokens - 1 - begin - i : begin + i;
     }
   }
   for (int i = 0; i < count; ++i) rows.own[i] = begin + i;

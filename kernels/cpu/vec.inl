@@ -195,11 +195,12 @@ MMVIM_HD vfloat exp2(vfloat x) {
 #endif
 }
 
-// 2^(x y) for |x y| <= kHuge, inside the innermost loops. Beyond 2^24 the "fraction" is as large as the rounding of x y,
-// and its fifth power must stay finite for 0 or infinity to come out.
-constexpr float kHuge = 1e14f;
+// 2^(x y), inside the innermost loops; with `Near` for |x y| <= kNear only, where adding rounds to an integer.
+constexpr float kNear = 1e6f;
+template <bool Near>
 MMVIM_HD vfloat exp2_product(vfloat x, vfloat y) {
 #ifdef MMVIM_AVX512
+  if constexpr (!Near) return exp2(x * y);
   const vfloat round = splat(12582912.0f);
   const vfloat whole = _mm512_sub_ps(_mm512_fmadd_ps(x, y, round), round);
   return _mm512_maskz_scalef_ps(kAll, exp2_fraction<vfloat>(_mm512_fmsub_ps(x, y, whole)), whole);
@@ -221,18 +222,20 @@ MMVIM_HD vfloat softplus(vfloat x, vfloat& derivative) {
   return log1p_unit(e) + at_least(x, vfloat{});
 }
 
-// Below -87 this gives e^-87 rather than less: a product with it is still 0 to within rounding of any sum.
+// 0 below -87: of a large number not even e^-87 is nothing.
 MMVIM_HD vfloat sigmoid(vfloat x) {
-  const vfloat denominator = 1.0f + exp2(at_most(x * -kLog2e, splat(126.0f)));
 #ifdef MMVIM_AVX512
+  const vfloat denominator = 1.0f + exp2(at_most(x * -kLog2e, splat(126.0f)));
   const vfloat guess = _mm512_maskz_rcp14_ps(kAll, denominator);
-  return guess * (2.0f - denominator * guess);
+  const __mmask16 some = _mm512_cmp_ps_mask(x, splat(-87.3f), _CMP_NLT_UQ);  // NaN too
+  return _mm512_maskz_mul_ps(some, guess, 2.0f - denominator * guess);
 #else
-  return 1.0f / denominator;
+  return 1.0f / (1.0f + exp2(x * -kLog2e));
 #endif
 }
 
 // Double precision is there for checking, so it takes the C library's functions lane by lane.
+template <bool Near>
 MMVIM_HD vdouble exp2_product(vdouble x, vdouble y) {
   vdouble r;
   for (int i = 0; i < kLanes<double>; ++i) r[i] = __builtin_exp2(x[i] * y[i]);
@@ -255,6 +258,27 @@ MMVIM_HD vdouble sigmoid(vdouble x) {
 MMVIM_HD vdouble softplus(vdouble x, vdouble& derivative) {
   derivative = sigmoid(x);
   return softplus(x);
+}
+
+// Whether there are decays for which `exp2_product` wants to know that they are near.
+template <class T>
+#ifdef MMVIM_AVX512
+constexpr bool kNearMatters = sizeof(T) == 4;
+#else
+constexpr bool kNearMatters = false;
+#endif
+
+// Whether no lane of `count` vectors exceeds that of `bound` in size; false where that is NaN.
+template <class T>
+MMVIM_HD bool all_within(const T* vectors, int count, const T* bound) {
+#ifdef MMVIM_AVX512
+  if constexpr (kNearMatters<T>) {
+    vfloat most = {};
+    for (int i = 0; i < count; ++i) most = at_least(most, absolute(load<T>(vectors + i * kLanes<T>)));
+    return _mm512_cmp_ps_mask(most, load<T>(bound), _CMP_LE_OQ) == kAll;
+  }
+#endif
+  return true;
 }
 
 #ifndef __clang__

@@ -30,7 +30,7 @@ class ConvWorker {
 
   void begin(int64_t batch, int64_t walk, int64_t block, int64_t group_index) {
     b_ = batch, k_ = walk, g_ = grouping.group<T>(group_index);
-    const bool reversed = !p.walks.table && p.walks.kinds[k_] >= kRowReversed;
+    const bool reversed = !p.walks.table && is_reversed(p.walks.kinds[k_]);
     const int64_t first = block * blocks.length, last = smaller(first + blocks.length, p.walks.steps);
     begin_ = reversed ? p.walks.steps - last : first;
     end_ = reversed ? p.walks.steps - first : last;
@@ -167,7 +167,7 @@ class ConvBackwardWorker : ConvWorker<T> {
     this->begin(batch, walk, block, group_index);
     fill_zero(dweight.data, g_.blocks * taps * V);
     fill_zero(dbias.data, g_.blocks * V);
-    T* dx = static_cast<T*>(f.dx) + batch * f.walks.tokens * f.channels + g_.first;
+    T* dx = f.dx ? static_cast<T*>(f.dx) + batch * f.walks.tokens * f.channels + g_.first : nullptr;
     const int halo = static_cast<int>(smaller(taps - 1, f.walks.steps - end_));
     for (int i = 0; i < g_.blocks; ++i) fill_zero(e.data + i * window() * V, window() * V);
     if (halo) slopes(end_, halo);
@@ -181,6 +181,7 @@ class ConvBackwardWorker : ConvWorker<T> {
       slopes(s, count);
       for (int i = 0; i < g_.blocks; ++i) {
         accumulate(i, count);
+        if (!f.dx) continue;
         const T* w = this->weight.data + i * taps * V;
         const T* in = e.data + i * window() * V;
         T* out = this->y.data + i * kTile * V;
@@ -190,6 +191,7 @@ class ConvBackwardWorker : ConvWorker<T> {
           store<T>(out + j * V, sum);
         }
       }
+      if (!f.dx) continue;
       if (add)
         add_tile(dx, f.channels, this->rows.token, count, g_, this->y.data);
       else
@@ -257,10 +259,10 @@ static void conv_gradients(const ConvBackward& p, const Pool& all) {
   const Grouping grouping(p.batch * blocks.count, p.channels);
   const int64_t walks = p.walks.count, parts = p.batch * blocks.count, channels = walks * p.channels;
   Buffer<T> dweight(parts * channels * p.taps), dbias(parts * channels);
-  if (p.walks.table) fill_zero(static_cast<T*>(p.dx), p.batch * p.walks.tokens * p.channels);
+  if (p.walks.table && p.dx) fill_zero(static_cast<T*>(p.dx), p.batch * p.walks.tokens * p.channels);
 
   // Walks along rows and along columns share no blocks of tokens, so one class of walks follows the other.
-  const auto class_of = [&](int64_t k) { return p.walks.table ? k : p.walks.kinds[k] & 1; };
+  const auto class_of = [&](int64_t k) { return p.walks.table ? k : is_column(p.walks.kinds[k]); };
   bool started = p.walks.table;
   for (int64_t current = 0; current < larger(walks, 2); ++current) {
     bool any = false;
@@ -281,7 +283,7 @@ static void conv_gradients(const ConvBackward& p, const Pool& all) {
     });
     started = true;
   }
-  sum_parts(pool, dweight.data, parts, channels * p.taps, static_cast<T*>(p.dweight));
+  if (p.dweight) sum_parts(pool, dweight.data, parts, channels * p.taps, static_cast<T*>(p.dweight));
   if (p.dbias) sum_parts(pool, dbias.data, parts, channels, static_cast<T*>(p.dbias));
 }
 

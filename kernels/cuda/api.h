@@ -2,7 +2,8 @@
 //
 // Inputs are float32, bfloat16 or float16 and the state is float32; `ScanInputs::walks.kinds` is in host memory,
 // everything else that is pointed to in device memory. Gradients of u, delta, b, c, z and of the convolution's x have
-// the type of these inputs; those of parameters are float32. A function returns the error of the first launch that failed.
+// the type of these inputs; those of parameters are float32. All but du, ddelta and dx may
+// be null. A function returns the error of the first launch that failed.
 #pragma once
 #include <stddef.h>
 

@@ -89,6 +89,9 @@ MMVIM_HD float reciprocal_approx(float x) {
 #endif
 }
 
+// The nearest finite number; any for NaN.
+MMVIM_HD float finite(float x) { return fminf(fmaxf(x, -3.402823466e38f), 3.402823466e38f); }
+
 // log2(1 + 2^v): softplus in base 2. A polynomial (relative error 1.2e-7) takes over where 1 + 2^v loses digits.
 MMVIM_HD float softplus2(float v) {
   const float e = exp2_approx(v);

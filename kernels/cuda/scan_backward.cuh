@@ -75,8 +75,9 @@ __global__ void __launch_bounds__(kCarryThreads) carry_kernel(const BackwardWork
   for (int64_t segment = w.cut.count - 1; segment > 0; --segment) {
     const int64_t here = segment * slices + slice;
     float* carry = w.carry + (here * p.states + n) * p.channels + channel;
-    const float decay = exp2_approx(w.total_delta[here * p.channels + channel] * a);
-    const float leaving = *carry + decay * entering;
+    // As in the forward pass: a sum of finite deltas is finite, and nothing stays nothing.
+    const float decay = exp2_approx(finite(w.total_delta[here * p.channels + channel]) * a);
+    const float leaving = *carry + (entering == 0.0f ? 0.0f : decay * entering);
     *carry = entering;
     entering = leaving;
   }

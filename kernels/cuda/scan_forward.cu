@@ -36,9 +36,10 @@ __global__ void __launch_bounds__(kCarryWarps* kWarp) scan_carry_kernel(const Fo
   float* states = a.states + walk * count * step + n * p.channels + channel;
   const float* totals = a.totals + walk * count * p.channels + channel;
 
-  // A decay may have overflowed to infinity where delta is negative; nothing is still nothing.
+  // A decay may have overflowed to infinity where delta is negative; nothing is still nothing. A sum of finite deltas is
+  // not to be infinite.
   const auto pass = [&](float h, float total, float ends) {
-    return (h == 0.0f ? 0.0f : exp2_approx(decay * total) * h) + ends;
+    return (h == 0.0f ? 0.0f : exp2_approx(decay * finite(total)) * h) + ends;
   };
   float h = 0.0f, sum = 0.0f;
   const auto go = [&](bool store) {

@@ -446,16 +446,19 @@ class ForwardHalf {
     }
   }
 
+  // D u; nothing where there is no D, even of an infinite u.
+  MMVIM_DEVICE float skipped(float skip, float x) const { return p.skip.data ? skip * x : 0.0f; }
+
   // Has u and delta of one step.
   MMVIM_DEVICE void take_input(int i, float x, float dt2, float skip) {
     const float dx = dt2 * (kLn2f * x);
     if (!kOutputs) total += dt2;
     if constexpr (kDirect) {
-      const float y = step(m.bc + i * L::chunk, dt2, dx, skip * x);
+      const float y = step(m.bc + i * L::chunk, dt2, dx, skipped(skip, x));
       if (kOutputs) m.y[i * Memory::y_stride + lane] = y;
     } else {
       m.input[i * kGroup + lane] = make_float2(dt2, dx);
-      if (kOutputs) m.y[i * Memory::y_stride + lane] = skip * x;
+      if (kOutputs) m.y[i * Memory::y_stride + lane] = skipped(skip, x);
     }
   }
 

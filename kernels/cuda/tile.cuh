@@ -18,10 +18,6 @@ constexpr int kWarp = 32;
 constexpr int kGroup = 32;  // channels of a block; a lane loads the same channel of every row
 constexpr unsigned kAllLanes = 0xffffffffu;
 
-MMVIM_HD int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-MMVIM_HD int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-MMVIM_HD int64_t larger(int64_t a, int64_t b) { return a < b ? b : a; }
-
 // ---- routes (host) ----------------------------------------------------------------------------------------------------
 
 struct Route {
@@ -97,9 +93,12 @@ struct Path {
   bool column, descending;
 };
 
-// Token at a position of a route, -1 where a table has none.
+// Token at a position of a route, -1 where a table has none, or what is no token of the grid.
 MMVIM_DEVICE int token_at(const Walks& walks, const Path& path, int64_t position) {
-  if (walks.table) return walks.table[path.walk * walks.steps + position];
+  if (walks.table) {
+    const int token = walks.table[path.walk * walks.steps + position];
+    return static_cast<uint32_t>(token) < static_cast<uint32_t>(walks.tokens) ? token : -1;
+  }
   if (!path.column) return static_cast<int>(position);
   const uint32_t p = static_cast<uint32_t>(position), height = static_cast<uint32_t>(walks.height);
   return static_cast<int>(p % height * static_cast<uint32_t>(walks.width) + p / height);

@@ -135,7 +135,8 @@ cudaError_t walk_conv_backward(const ConvBackward& p, const Device& device, void
       return launch_blocks(ceil_div(elements, 256), convert<IO>, 256, 0, stream, sum, static_cast<IO*>(p.dx), elements);
     }));
   const int64_t channels = p.walks.count * p.channels;
-  MMVIM_TRY(sum_parts(Parts{weights, scratch.parts, 1, 1, channels * p.taps, false}, static_cast<float*>(p.dweight), stream));
+  if (p.dweight)
+    MMVIM_TRY(sum_parts(Parts{weights, scratch.parts, 1, 1, channels * p.taps, false}, static_cast<float*>(p.dweight), stream));
   if (!p.dbias) return cudaSuccess;
   return sum_parts(Parts{biases, scratch.parts, 1, 1, channels, false}, static_cast<float*>(p.dbias), stream);
 }

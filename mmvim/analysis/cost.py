@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, StrMethodFormatter
 
+from mmvim.catalogue import FAMILIES
 from mmvim.engine.cpu import keep_freed_memory
 from mmvim.engine.oom import is_out_of_memory
 from mmvim.files import write_whole
@@ -21,10 +23,6 @@ from .measure import forbid_more_memory, in_child, markdown, peak_memory, time_c
 from .models import build, title
 
 DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
-COLOURS = {
-    'Vim': '#d1495b', 'VMamba': '#8f2d56', 'MambaOut': '#e0a030',
-    'DeiT': '#3b6ea5', 'Swin': '#3f8f6b', 'ResNet': '#777777',
-}  # fmt: skip
 
 
 class Case(NamedTuple):
@@ -175,7 +173,7 @@ def draw(rows: list[dict[str, Any]], about: dict[str, str]) -> Figure:
         for name in dict.fromkeys(row['model'] for row in rows):
             mine = [row for row in rows if row['model'] == name]
             sizes, values = [row['size'] for row in mine], [row[key] / unit for row in mine]
-            colour = COLOURS[mine[0]['title'].replace(',', '-').split('-')[0]]
+            colour = _colour(mine[0]['title'])
             style = '--' if name.endswith('naive') else '-'
             axis.plot(sizes, values, style, color=colour, marker='o', markersize=4, linewidth=1.8)
             text = f'{mine[0]["title"]} ({mine[0]["parameters"] / 1e6:.0f}M)'
@@ -189,6 +187,11 @@ def draw(rows: list[dict[str, Any]], about: dict[str, str]) -> Figure:
     figure.supxlabel('\n'.join(f'{row["title"]} at {row["size"]}: {row["note"]}' for row in stops.values()), fontsize=9)
     figure.suptitle(f'Forward pass of {images}, {first["dtype"]}: {where}{threads}, torch {torch.__version__}')
     return figure
+
+
+def _colour(title: str) -> str:
+    colours = {key: colour for family in FAMILIES.values() for key, colour in family.colours.items()}
+    return colours.get(re.split('[-,]', title)[0], 'black')
 
 
 def _decorate(axis: Axes, label: str, sizes: list[int]) -> None:

@@ -14,6 +14,7 @@ from matplotlib.patches import Rectangle
 from torch import Tensor, nn
 
 from mmvim.datasets.scenes import render_scene
+from mmvim.errors import UserValueError
 
 SHARES = (0.5, 0.99)
 _MEAN, _STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # of ImageNet, RGB
@@ -58,7 +59,7 @@ def receptive_field(model: nn.Module, images: Iterable[Tensor]) -> Field:
         (gradient,) = torch.autograd.grad(middle, image)
         total = total + gradient.abs().sum((0, 1)).double().cpu().numpy()
     if not np.sum(total) > 0:
-        raise ValueError('the middle of the last map does not depend on the image')
+        raise UserValueError('the middle of the last map does not depend on the image')
     return Field(total)
 
 

@@ -23,23 +23,14 @@ def count_operations(model: nn.Module, *inputs: Any) -> dict[str, int]:
         Operations of each kind, ``'convolutions'``, ``'products'`` (attention too), ``'scans'``, ``'norms'``, and the
         ``'total'``.
     """
-    # torch counts a multiply-add twice, so everything else is doubled before all is halved.
+    # torch counts a multiply-add twice, and scans count so too (mmvim.ops.library); here all is halved.
     own = {torch.ops.aten.native_layer_norm: lambda x, *_, **__: 2 * 5 * math.prod(x)}
-    for suffix in ('', '_torch'):
-        own[getattr(torch.ops.mmvim, f'scan{suffix}')] = _scan
     with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=own) as counter:
         model(*inputs)
     kinds = dict.fromkeys(('convolutions', 'products', 'scans', 'norms'), 0)
     for operator, count in counter.get_flop_counts()['Global'].items():
         kinds[_kind(str(operator))] += count // 2
     return {**kinds, 'total': sum(kinds.values())}
-
-
-def _scan(u, delta, A, B, C, D, z, delta_bias, dt_weight, table, kinds, height, width, *_, **__) -> int:
-    """Twice the operations; sizes stand in place of tensors."""
-    num_walks, num_steps = (len(kinds), height * width) if table is None else table
-    per_channel = 9 * A[-1] + (D is not None) + (0 if dt_weight is None else dt_weight[-1])
-    return 2 * u[0] * num_walks * num_steps * u[-1] * per_channel
 
 
 def _kind(operator: str) -> str:

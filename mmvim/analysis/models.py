@@ -3,11 +3,14 @@
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
+from inspect import signature
 
 from torch import nn
 
-from mmvim import models
+from mmvim.catalogue import FAMILIES
+from mmvim.errors import UserImportError, UserValueError
 from mmvim.names import hint
+from mmvim.registry import MODELS
 
 from .deit import DeiT
 from .swin import Swin
@@ -17,13 +20,10 @@ _SWIN = {'tiny': (96, (2, 2, 6, 2)), 'small': (96, (2, 2, 18, 2)), 'base': (128,
 _LETTERS = {'tiny': 'Ti', 'small': 'S', 'base': 'B'}
 
 
-def _vim(arch: str, size: int) -> nn.Module:
-    # At this size, so that the position embedding is taken as it is, as DeiT's is.
-    return models.Vim(arch, pretrain_img_size=size)
-
-
-def _pyramid(family: str, arch: str, size: int) -> nn.Module:
-    return getattr(models, family)(arch)
+def _ours(backbone: Callable, arch: str, size: int) -> nn.Module:
+    # At this size, so that a position embedding is taken as it is, as DeiT's is.
+    sized = {'pretrain_img_size': size} if 'pretrain_img_size' in signature(backbone).parameters else {}
+    return backbone(arch, **sized)
 
 
 def _deit(arch: str, fused: bool, size: int) -> nn.Module:
@@ -40,17 +40,18 @@ def _resnet(depth: int, size: int) -> nn.Module:
             return import_module(f'{package}.models').ResNet(depth)
         except ImportError:
             continue
-    raise ImportError("ResNet is mmdet's or mmseg's: pip install -c constraints.txt -e '.[seg]'")
+    raise UserImportError("ResNet is mmdet's or mmseg's: pip install -c constraints.txt -e '.[seg]'")
 
 
 def _named() -> dict[str, tuple[str, Callable[[int], nn.Module]]]:
     """Name on the command line to name in tables and what builds the model for square images of a size."""
-    found = {f'vim_{arch}': (f'Vim-{_LETTERS[arch]}', partial(_vim, arch)) for arch in _DIMS}
-    for family in ('VMamba', 'MambaOut'):
-        for arch in getattr(models, family).arch_zoo:
-            if len(arch) > 1:  # not an abbreviation
-                title = f'{family}-{arch[0].upper() if arch in _DIMS else arch}'
-                found[f'{family.lower()}_{arch}'] = title, partial(_pyramid, family, arch)
+    found = {}
+    for family in FAMILIES.values():
+        backbone = MODELS.get(f'mmvim.{family.backbone}') if family.backbone else None
+        for arch in getattr(backbone, 'arch_zoo', ()):
+            if len(arch) > 2:  # not an abbreviation
+                title = family.titles.get(arch, f'{family.name}-{arch[0].upper() if arch in _DIMS else arch}')
+                found[f'{family.name.lower()}_{arch}'] = title, partial(_ours, backbone, arch)
     for arch, letters in _LETTERS.items():
         found[f'deit_{arch}'] = f'DeiT-{letters}, SDPA', partial(_deit, arch, True)
         found[f'deit_{arch}_naive'] = f'DeiT-{letters}, naive', partial(_deit, arch, False)
@@ -86,5 +87,5 @@ def build(name: str, size: int) -> nn.Module:
 
 def _lookup(name: str) -> tuple[str, Callable[[int], nn.Module]]:
     if name not in NAMED:
-        raise ValueError(f'unknown model {name!r}{hint(name, NAMED)}; there are {", ".join(NAMED)}')
+        raise UserValueError(f'unknown model {name!r}{hint(name, NAMED)}; there are {", ".join(NAMED)}')
     return NAMED[name]

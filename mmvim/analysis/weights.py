@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mmvim.catalogue import MODELS as CATALOGUE
 from mmvim.checkpoints import load_backbone, read, state_dict_of
+from mmvim.errors import UserRuntimeError
 from mmvim.models.backbones.base import Backbone
 from mmvim.models.build import build_untrained
 from mmvim.models.layers import resize_pos_embed
@@ -71,7 +72,7 @@ def load(model: nn.Module, path: Path) -> None:
     missing = [key for key, value in own.items() if key not in state or state[key].shape != value.shape]
     if missing:
         kind = type(model).__name__
-        raise RuntimeError(f'{path} does not fit {kind}: {missing[0]} and {len(missing) - 1} more are not in it')
+        raise UserRuntimeError(f'{path} does not fit {kind}: {missing[0]} and {len(missing) - 1} more are not in it')
     model.load_state_dict({key: state[key] for key in own})
 
 

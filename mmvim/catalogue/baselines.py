@@ -1,6 +1,6 @@
 """What the models of the zoo are compared with; no weights of whole models, only files that training starts from."""
 
-from .records import Model, OfficialFile, Published
+from .records import Family, Model, OfficialFile, Published
 
 _VIM_PAPER = 'paper of Vim, from memory'
 _MMLAB = 'download.openmmlab.com'
@@ -130,5 +130,11 @@ def _detectors() -> list[Model]:
     ]
 
 
-MODELS = (*_segmentors(), *_detectors())
-FILES = tuple(_FILES.values())
+FAMILY = Family(
+    name='Baselines',
+    readme='configs/baselines/README.md',
+    models=(*_segmentors(), *_detectors()),
+    files=tuple(_FILES.values()),
+    architecture=('Vision Transformer', 'Swin Transformer', 'ResNet', 'ConvNeXt'),
+    colours={'DeiT': '#3b6ea5', 'Swin': '#3f8f6b', 'ResNet': '#777777'},
+)

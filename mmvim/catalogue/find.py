@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
+from mmvim.errors import UserValueError
 from mmvim.names import hint
 
 from .records import DATASETS, Model
@@ -17,7 +18,7 @@ def find(models: Sequence[Model], name: str) -> Model:
     for model in models:
         if model.name == name:
             return model
-    raise ValueError(f'there is no model {name!r}{_nearest(name, models)}')
+    raise UserValueError(f'there is no model {name!r}{_nearest(name, models)}')
 
 
 def select(models: Sequence[Model], task: str | None = None, patterns: Sequence[str] = ()) -> list[Model]:
@@ -32,17 +33,17 @@ def select(models: Sequence[Model], task: str | None = None, patterns: Sequence[
         ValueError: If a pattern fits nothing, with the nearest names; or if no model is left.
     """
     if task is not None and task not in DATASETS:
-        raise ValueError(f'there is no task {task!r}: expected one of {", ".join(DATASETS)}')
+        raise UserValueError(f'there is no task {task!r}: expected one of {", ".join(DATASETS)}')
     for pattern in patterns:
         if not any(_fits(model, pattern) for model in models):
-            raise ValueError(f'no model fits {pattern!r}{_nearest(pattern, models)}')
+            raise UserValueError(f'no model fits {pattern!r}{_nearest(pattern, models)}')
     chosen = [
         model
         for model in models
         if task in (None, model.task) and (not patterns or any(_fits(model, pattern) for pattern in patterns))
     ]
     if not chosen:
-        raise ValueError(f'no model of the task {task} fits {" or ".join(map(repr, patterns))}')
+        raise UserValueError(f'no model of the task {task} fits {" or ".join(map(repr, patterns))}')
     return chosen
 
 

@@ -1,6 +1,6 @@
 """MambaOut: five published classifiers; no dense weights were ever released."""
 
-from .records import Flops, Model, OfficialFile, Published
+from .records import Family, Flops, Model, OfficialFile, Published
 
 _README = 'README of yuweihao/MambaOut'
 _DETECTION, _SEGMENTATION = 'paper, table 2', 'paper, table 3'
@@ -109,5 +109,14 @@ def _segmentors() -> list[Model]:
     ]
 
 
-MODELS = (*_classifiers(), *_detectors(), *_segmentors())
-FILES = tuple(_FILES.values())
+FAMILY = Family(
+    name='MambaOut',
+    readme='configs/mambaout/README.md',
+    models=(*_classifiers(), *_detectors(), *_segmentors()),
+    files=tuple(_FILES.values()),
+    architecture=('Gated CNN',),
+    paper=('MambaOut: Do We Really Need Mamba for Vision?', 'https://arxiv.org/abs/2405.07992'),
+    code='https://github.com/yuweihao/MambaOut',
+    backbone='MambaOut',
+    colours={'MambaOut': '#e0a030'},
+)

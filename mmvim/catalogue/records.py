@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 #: Of each task: the data set.
@@ -125,3 +126,34 @@ class Model:
     def value(self, metric: str) -> float | None:
         """The published value of a metric, in percent."""
         return next((number.value for number in self.published if number.metric == metric), None)
+
+
+@dataclass(frozen=True)
+class Family:
+    """All that is known of a family: its models, its files, where it comes from, and how it is drawn.
+
+    Attributes:
+        name: ``family`` of its models.
+        readme: Path of its README in the repository, beside which its configs are.
+        models: In the order in which they are listed.
+        files: Every published file, also those that no model consists of.
+        architecture: What it is built of, for the metafile.
+        paper: Title and address.
+        code: Address of the official repository.
+        license: Of that repository, by its full name.
+        backbone: Name of its class in :mod:`mmvim.models`; None where the backbones are those of others.
+        titles: Of variants that are called otherwise than their first letter says, by their name in the class.
+        colours: By the beginning of a title, for pictures.
+    """
+
+    name: str
+    readme: str
+    models: tuple[Model, ...]
+    files: tuple[OfficialFile, ...]
+    architecture: tuple[str, ...]
+    paper: tuple[str, str] | None = None
+    code: str | None = None
+    license: str | None = None
+    backbone: str | None = None
+    titles: Mapping[str, str] = field(default_factory=dict)
+    colours: Mapping[str, str] = field(default_factory=dict)

@@ -1,6 +1,6 @@
 """Vim: five published classifiers; no dense weights were ever released."""
 
-from .records import Model, OfficialFile, Published
+from .records import Family, Model, OfficialFile, Published
 
 _README = 'README of hustvl/Vim'
 _PAPER = 'paper, from memory'
@@ -132,4 +132,19 @@ def _models() -> list[Model]:
     return models
 
 
-MODELS = tuple(_models())
+FAMILY = Family(
+    name='Vim',
+    readme='configs/vim/README.md',
+    models=tuple(_models()),
+    files=FILES,
+    architecture=('Selective State Space Model', 'Bidirectional Scan'),
+    paper=(
+        'Vision Mamba: Efficient Visual Representation Learning with Bidirectional State Space Model',
+        'https://arxiv.org/abs/2401.09417',
+    ),
+    code='https://github.com/hustvl/Vim',
+    license='Apache License 2.0',
+    backbone='Vim',
+    titles={'tiny': 'Vim-Ti', 'tiny_plus': 'Vim-Ti+', 'small_plus': 'Vim-S+'},
+    colours={'Vim': '#d1495b'},
+)

@@ -1,6 +1,6 @@
 """VMamba: nine published classifiers, and the detectors and segmentors that were trained from them."""
 
-from .records import Flops, Model, OfficialFile, Published
+from .records import Family, Flops, Model, OfficialFile, Published
 
 _REPOSITORY = 'MzeroMiko/VMamba'
 _README = f'README of {_REPOSITORY}'
@@ -163,5 +163,16 @@ def _segmentors() -> list[Model]:
     ]
 
 
-MODELS = (*_classifiers(), *_detectors(), *_segmentors())
-FILES = (*(model.weights for model in MODELS), _START_OF_V0_B)
+_MODELS = (*_classifiers(), *_detectors(), *_segmentors())
+FAMILY = Family(
+    name='VMamba',
+    readme='configs/vmamba/README.md',
+    models=_MODELS,
+    files=(*(model.weights for model in _MODELS), _START_OF_V0_B),
+    architecture=('Selective State Space Model', 'Cross Scan'),
+    paper=('VMamba: Visual State Space Model', 'https://arxiv.org/abs/2401.10166'),
+    code=f'https://github.com/{_REPOSITORY}',
+    license='MIT License',
+    backbone='VMamba',
+    colours={'VMamba': '#8f2d56'},
+)

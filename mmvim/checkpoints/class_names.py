@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from mmvim.errors import UserValueError
+
 #: The largest data sets name 22,000 classes.
 MAX_CLASSES = 100_000
 MAX_LETTERS = 1_000
@@ -15,7 +17,7 @@ def class_names(value: Any) -> list[str]:
         ValueError: if they are no flat list of texts, or too many, or too long.
     """
     if not isinstance(value, (list, tuple)) or len(value) > MAX_CLASSES or not all(map(_is_name, value)):
-        raise ValueError(
+        raise UserValueError(
             f'its names of classes are no flat list of texts, {MAX_CLASSES} at most of {MAX_LETTERS} letters at most'
         )
     return list(value)
@@ -28,7 +30,7 @@ def colours(value: Any) -> list[tuple[int, int, int]]:
         ValueError: if they are no flat list of three numbers each from 0 to 255, or too many.
     """
     if not isinstance(value, (list, tuple)) or len(value) > MAX_CLASSES or not all(map(_is_colour, value)):
-        raise ValueError('its colours of classes are no flat list of three numbers each, 0 to 255')
+        raise UserValueError('its colours of classes are no flat list of three numbers each, 0 to 255')
     return [tuple(colour) for colour in value]
 
 

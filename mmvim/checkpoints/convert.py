@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmvim.errors import UserFileExistsError, UserFileNotFoundError, UserValueError
 from mmvim.files import write_whole
 
 from .class_names import plain_meta
@@ -41,16 +42,18 @@ def convert(source: str | os.PathLike, target: str | os.PathLike, to: str = 'our
             names or colours of the classes are something else.
     """
     if to not in LAYOUTS:
-        raise ValueError(f'to={to!r}: expected one of {", ".join(LAYOUTS)}')
+        raise UserValueError(f'to={to!r}: expected one of {", ".join(LAYOUTS)}')
     target = Path(target)
     try:
         exists = target.exists()
     except OSError as error:
-        raise ValueError(f'{str(target)[:200]} cannot be written: {error.strerror}') from error
+        raise UserValueError(f'{str(target)[:200]} cannot be written: {error.strerror}') from error
     if exists and (target.is_dir() or not force):
-        raise FileExistsError(f'{target} exists: choose another name' + ('' if target.is_dir() else ' or give --force'))
+        raise UserFileExistsError(
+            f'{target} exists: choose another name' + ('' if target.is_dir() else ' or give --force')
+        )
     if not target.parent.is_dir():
-        raise FileNotFoundError(f'there is no folder {target.parent} to write {target.name} into')
+        raise UserFileNotFoundError(f'there is no folder {target.parent} to write {target.name} into')
     checkpoint = read(source)
     try:
         found = state_dict_of(checkpoint)
@@ -58,9 +61,9 @@ def convert(source: str | os.PathLike, target: str | os.PathLike, to: str = 'our
         state = ours if to == 'ours' else to_official(ours)
         meta = plain_meta(checkpoint)
     except ValueError as error:
-        raise ValueError(f'{source}: {error}') from error
+        raise UserValueError(f'{source}: {error}') from error
     except (RuntimeError, IndexError) as error:  # of torch
-        raise ValueError(f'{source}: its tensors have not the shapes that their names promise') from error
+        raise UserValueError(f'{source}: its tensors have not the shapes that their names promise') from error
     state = {key: _alone(tensor) for key, tensor in state.items()}
     content: dict[str, Any] = (
         {'state_dict': state, 'meta': {'dataset_meta': meta} if meta else {}} if to == 'ours' else {'model': state}

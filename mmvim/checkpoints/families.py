@@ -5,6 +5,8 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from mmvim.errors import UserValueError
+
 from .layouts import LAYOUTS, Layout
 
 # Of models that are no family here.
@@ -48,5 +50,5 @@ def to_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     family = family_of(state)
     if family is None:
         known = ', '.join(layout.name for layout in LAYOUTS)
-        raise ValueError(f'there is no official layout for {name_of(state)}: known are {known}')
+        raise UserValueError(f'there is no official layout for {name_of(state)}: known are {known}')
     return family.to_official(state)

@@ -7,6 +7,7 @@ from urllib.parse import unquote, urlparse
 import torch
 
 from mmvim.catalogue import OFFICIAL_WEIGHTS
+from mmvim.errors import UserFileNotFoundError, UserValueError
 
 from .download import download
 
@@ -36,17 +37,17 @@ def locate(source: str | Path) -> Path:
     if text.startswith(('http://', 'https://')):
         return _locate_address(text)
     if '://' in text:
-        raise ValueError(f'{text}: only files and http(s) addresses are read here; download it and give the path')
+        raise UserValueError(f'{text}: only files and http(s) addresses are read here; download it and give the path')
     path = Path(text).expanduser()
     if path.is_file():
         return path
     if path.is_dir():
-        raise ValueError(f'{path} is a folder: name the checkpoint in it, such as {path / "epoch_12.pth"}')
+        raise UserValueError(f'{path} is a folder: name the checkpoint in it, such as {path / "epoch_12.pth"}')
     if (WEIGHTS / path.name).is_file() and path.parent in (Path('.'), WEIGHTS):
         return WEIGHTS / path.name
     if path.name not in OFFICIAL_WEIGHTS:
-        raise FileNotFoundError(f'no checkpoint at {path} (looked from {Path.cwd()})')
-    raise FileNotFoundError(
+        raise UserFileNotFoundError(f'no checkpoint at {path} (looked from {Path.cwd()})')
+    raise UserFileNotFoundError(
         f'{path} is missing: download it from {OFFICIAL_WEIGHTS[path.name]} and put it into {WEIGHTS}/ under '
         f'{Path.cwd()} {_FROM_SCRATCH}'
     )
@@ -55,7 +56,7 @@ def locate(source: str | Path) -> Path:
 def _locate_address(address: str) -> Path:
     name = Path(unquote(urlparse(address).path)).name
     if not name:
-        raise ValueError(f'{address} names no file: give the address of the checkpoint itself')
+        raise UserValueError(f'{address} names no file: give the address of the checkpoint itself')
     cached = Path(torch.hub.get_dir(), 'checkpoints', name)
     for path in (WEIGHTS / name, cached):
         if path.is_file():
@@ -76,7 +77,7 @@ def _download(address: str, path: Path) -> None:
     try:
         download(address, path)
     except (URLError, OSError) as error:
-        raise FileNotFoundError(
+        raise UserFileNotFoundError(
             f'{path.name} could not be downloaded from {address} ({error}): put the file into {WEIGHTS}/ under '
             f'{Path.cwd()} {_FROM_SCRATCH}'
         ) from error

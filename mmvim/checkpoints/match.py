@@ -9,6 +9,8 @@ from typing import Any
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
+from mmvim.errors import UserRuntimeError, UserValueError
+
 from .classes import explain_classes
 from .families import family_of, from_official, name_of
 from .layouts.record import Layout
@@ -33,11 +35,11 @@ def state_dict_of(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
         tensors = {str(key): value for key, value in state.items() if isinstance(value, Tensor)}
         strange = next((key for key in tensors if len(key) > _NAME_LENGTH or not key.isprintable()), None)
         if strange is not None:
-            raise ValueError(f'the name {strange[:40]!r} of a tensor is no short line of text')
+            raise UserValueError(f'the name {strange[:40]!r} of a tensor is no short line of text')
         if tensors:
             wrapped = all(key.startswith('module.') for key in tensors)
             return {key.removeprefix('module.'): value for key, value in tensors.items()} if wrapped else tensors
-    raise ValueError(f'no weights among {shorten(map(str, checkpoint))}: expected them under state_dict or model')
+    raise UserValueError(f'no weights among {shorten(map(str, checkpoint))}: expected them under state_dict or model')
 
 
 def load_backbone(
@@ -73,7 +75,7 @@ def load_backbone(
     found = {key.removeprefix(prefix): tensor for key, tensor in state.items() if key.startswith(prefix)}
     report = Report(name, 'backbone')
     if not found:
-        raise RuntimeError(f'{name} has no tensor under {prefix}; there are {shorten(state)}')
+        raise UserRuntimeError(f'{name} has no tensor under {prefix}; there are {shorten(state)}')
     report.left_out = {key: 'not of the backbone' for key in state if not key.startswith(prefix)}
     _fit_backbone(module, own, found, report, tuple(expected_missing))
     module.load_state_dict(found, strict=False)
@@ -117,7 +119,7 @@ def fit_model(model: nn.Module, checkpoint: dict, source: str, new_classes: bool
     report = Report(name, 'model')
     backbone = {key.removeprefix(_BACKBONE): state[key] for key in state if key.startswith(_BACKBONE)}
     if not backbone and any(key.startswith(_BACKBONE) for key in own):
-        raise RuntimeError(
+        raise UserRuntimeError(
             f'{name} has no tensor under {_BACKBONE} and so is no checkpoint of this whole model; weights of a '
             f"backbone are given as model.backbone.init_cfg=dict(type='Pretrained', checkpoint='{source}')"
         )
@@ -132,9 +134,9 @@ def fit_model(model: nn.Module, checkpoint: dict, source: str, new_classes: bool
     if others:
         counts = explain_classes(model, {key: (a.shape, b.shape) for key, (a, b) in others.items()})
         if counts is None:
-            raise RuntimeError(f'{name} does not fit the model: {_shapes(others)}')
+            raise UserRuntimeError(f'{name} does not fit the model: {_shapes(others)}')
         if not new_classes:
-            raise RuntimeError(
+            raise UserRuntimeError(
                 f'{name} knows {counts[0]} classes and the model {counts[1]} ({shorten(others)}): set num_classes of '
                 f'the heads to {counts[0]}, or take a checkpoint that was trained with this config'
             )
@@ -158,7 +160,7 @@ def load_fitted(model: nn.Module, checkpoint: dict, report: Report) -> None:
     if missing or unexpected:
         problems = [f'{len(missing)} missing: {shorten(missing)}'] if missing else []
         problems += [f'{len(unexpected)} unknown to the model: {shorten(unexpected)}'] if unexpected else []
-        raise RuntimeError(f'{report.source} does not fit the model: {"; ".join(problems)}')
+        raise UserRuntimeError(f'{report.source} does not fit the model: {"; ".join(problems)}')
     report.total = len(state)
     report.matched = report.total - len(report.new)
     print_log(str(report), logger='current')
@@ -176,9 +178,9 @@ def _converted(checkpoint: Mapping[str, Any], name: str) -> dict[str, Tensor]:
     try:
         return from_official(state_dict_of(checkpoint))
     except ValueError as error:
-        raise ValueError(f'{name}: {error}') from error
+        raise UserValueError(f'{name}: {error}') from error
     except (RuntimeError, IndexError) as error:  # of torch
-        raise ValueError(f'{name}: {_SHAPELESS}') from error
+        raise UserValueError(f'{name}: {_SHAPELESS}') from error
 
 
 def _fit_backbone(
@@ -188,7 +190,7 @@ def _fit_backbone(
     family = family_of(own)
     if family is not None:
         if family_of(found) is not family:
-            raise RuntimeError(f'{report.source} holds {name_of(found)}, the model is {family.name}')
+            raise UserRuntimeError(f'{report.source} holds {name_of(found)}, the model is {family.name}')
         variants = getattr(module, 'arch_zoo', {})
         holds = f'holds {_described(family, found, variants)}, the model is {family.describe(own, variants)}'
         titles = f'{report.source} {holds}'
@@ -196,9 +198,9 @@ def _fit_backbone(
             try:
                 report.done += module.adapt_weights(found)
             except ValueError as error:
-                raise RuntimeError(f'{report.source}: {error}; it {holds}') from error
+                raise UserRuntimeError(f'{report.source}: {error}; it {holds}') from error
             except (RuntimeError, IndexError) as error:  # of torch
-                raise RuntimeError(f'{report.source}: {_SHAPELESS}') from error
+                raise UserRuntimeError(f'{report.source}: {_SHAPELESS}') from error
         for key in [key for key in found if key not in own]:
             reason = next((why for sign, why in family.left_out.items() if re.match(sign, key)), None)
             if reason is not None:
@@ -215,7 +217,7 @@ def _fit_backbone(
         problems = [_shapes(wrong)] if wrong else []
         problems += [f'{len(missing)} missing in the file: {shorten(missing)}'] if missing else []
         problems += [f'{len(unknown)} unknown to the model: {shorten(unknown)}'] if unknown else []
-        raise RuntimeError(f'{titles}; {"; ".join(problems)}')
+        raise UserRuntimeError(f'{titles}; {"; ".join(problems)}')
     report.new.update(dict.fromkeys(new, 'not in the file, as expected'))
     report.matched = len(found)
     report.total = len(found)

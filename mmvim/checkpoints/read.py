@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from mmvim.errors import UserRuntimeError, UserValueError
+
 from .builders import Foreign, Refused
 from .fetch import locate
 from .formats import TorchScript, load
@@ -44,32 +46,34 @@ def read(source: str | os.PathLike, map_location: Any = 'cpu') -> dict:
     try:
         file = path.open('rb', buffering=0)  # storages are read in one piece
     except OSError as error:
-        raise ValueError(f'{path} cannot be read: {error.strerror}') from error
+        raise UserValueError(f'{path} cannot be read: {error.strerror}') from error
     with file:
         _check_kind(path, file.read(512))
         file.seek(0)
         try:
             checkpoint = load(file, map_location)
         except TorchScript:
-            raise RuntimeError(
+            raise UserRuntimeError(
                 f'{path} was refused: it is a TorchScript program, and loading runs it; save model.state_dict() instead'
             ) from None
         except Refused as refused:
-            raise RuntimeError(
+            raise UserRuntimeError(
                 f'{path} was refused: it asks to run {refused}, and nothing of it was run; get the weights from a '
                 'source that you trust, saved as a plain state dict'
             ) from None
         except MemoryError:
-            raise RuntimeError(f'{path} ({path.stat().st_size} bytes) takes more memory than there is') from None
+            raise UserRuntimeError(f'{path} ({path.stat().st_size} bytes) takes more memory than there is') from None
         except Exception as error:  # a damaged file may mislead the reader anywhere
             reason = ' '.join(str(error).strip().partition('\n')[0].split())[:_SHOWN] or type(error).__name__
-            raise RuntimeError(
+            raise UserRuntimeError(
                 f'{path} ({path.stat().st_size} bytes) is truncated, damaged or no checkpoint of torch ({reason}): '
                 'delete it and copy or download it again'
             ) from error
     if not isinstance(checkpoint, dict):
         kind = checkpoint.origin if isinstance(checkpoint, Foreign) else type(checkpoint).__name__
-        raise ValueError(f'{path} holds an object of {kind}, not a dict of weights: save model.state_dict() instead')
+        raise UserValueError(
+            f'{path} holds an object of {kind}, not a dict of weights: save model.state_dict() instead'
+        )
     return checkpoint
 
 
@@ -79,15 +83,15 @@ def _located(source: str | os.PathLike) -> Path:
     except FileNotFoundError:
         raise
     except OSError as error:  # a name that is too long, a folder that may not be entered
-        raise ValueError(f'{str(source)[:_SHOWN]} cannot be read: {error.strerror}') from error
+        raise UserValueError(f'{str(source)[:_SHOWN]} cannot be read: {error.strerror}') from error
 
 
 def _check_kind(path: Path, start: bytes) -> None:
     """Tell what is no checkpoint at all."""
     if not start:
-        raise ValueError(f'{path} is empty: copy or download it again')
+        raise UserValueError(f'{path} is empty: copy or download it again')
     for sign, kind in _OTHER_FILES:
         if start.lstrip().startswith(sign):
-            raise ValueError(f'{path} is no checkpoint, it is {kind}')
+            raise UserValueError(f'{path} is no checkpoint, it is {kind}')
     if start[257:262] == b'ustar':
-        raise ValueError(f'{path} is a tar archive, not a checkpoint: unpack it and name the file in it')
+        raise UserValueError(f'{path} is a tar archive, not a checkpoint: unpack it and name the file in it')

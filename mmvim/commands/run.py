@@ -17,4 +17,6 @@ def run_tool(tool: Callable[[], None]) -> None:
     except UserError as error:
         if os.environ.get('MMVIM_TRACEBACK') == '1':
             raise
-        sys.exit(f'error: {error}')
+        # Out of a process that loads images it comes at the end of that one's traceback.
+        sentence = str(error).rpartition(f'{type(error).__name__}: ')[2].strip()
+        sys.exit(f'error: {sentence}')

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from mmengine.logging import print_log
 
-from mmvim.checkpoints import install
+from mmvim.checkpoints import read_safely_everywhere
 from mmvim.engine.cpu import set_up_cpu
 from mmvim.engine.runner import build_runner
 from mmvim.errors import UserFileNotFoundError, UserModuleNotFoundError, UserRuntimeError
@@ -29,7 +29,7 @@ def test(argv: Sequence[str] | None = None) -> None:
         argv: Arguments without the program's name; those of the process by default.
     """
     args = parse(_parser(), argv)
-    install()
+    read_safely_everywhere()
     cfg = config_of(args)
     demand(check_packages(cfg), UserModuleNotFoundError)
     demand(check_launcher(cfg.launcher), UserRuntimeError)

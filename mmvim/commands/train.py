@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mmengine.runner import find_latest_checkpoint
 
-from mmvim.checkpoints import install
+from mmvim.checkpoints import read_safely_everywhere
 from mmvim.engine.amp import enable_amp
 from mmvim.engine.cpu import set_up_cpu
 from mmvim.engine.label_watch import watch_labels
@@ -35,7 +35,7 @@ def train(argv: Sequence[str] | None = None) -> None:
         argv: Arguments without the program's name; those of the process by default.
     """
     args = parse(_parser(), argv)
-    install()
+    read_safely_everywhere()
     cfg = config_of(args)
     if args.amp:
         enable_amp(cfg)

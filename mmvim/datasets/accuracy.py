@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from mmengine.evaluator import BaseMetric
 
+from mmvim.errors import UserValueError
 from mmvim.registry import METRICS
 
 
@@ -28,7 +29,7 @@ class Accuracy(BaseMetric):
         for sample in data_samples:
             scores, label = sample['pred_scores'], int(sample['gt_label'])
             if not torch.isfinite(scores).all():
-                raise ValueError(f'scores of {sample.get("img_path")} are not finite')
+                raise UserValueError(f'scores of {sample.get("img_path")} are not finite')
             # Among equals the class in question comes last: a model of equal scores is no good one.
             self.results.append(int((scores >= scores[label]).sum()) - 1)
 

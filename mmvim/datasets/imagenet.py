@@ -8,6 +8,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.structures import BaseDataElement
 from PIL import Image
 
+from mmvim.errors import UserFileNotFoundError, UserValueError
 from mmvim.registry import DATASETS, TRANSFORMS
 
 _SUFFIXES = {'.jpeg', '.jpg', '.png'}
@@ -35,12 +36,12 @@ class ImageNet(BaseDataset):
         """One entry for each image: its path, and the number of its class."""
         root = Path(self.data_prefix['img'])
         if not root.is_dir():
-            raise FileNotFoundError(f'there is no folder {root} of images')
+            raise UserFileNotFoundError(f'there is no folder {root} of images')
         classes = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith('.'))
         if len(classes) != self.num_classes:
             loose = sum(path.suffix.lower() in _SUFFIXES for path in root.iterdir())
             hint = f'; it has {loose} images outside of folders: sort them into theirs first' if loose else ''
-            raise ValueError(
+            raise UserValueError(
                 f'{root} has {len(classes)} folders and the classifier {self.num_classes} classes: expected one folder '
                 f'for each class, named by its WordNet id such as n01440764{hint}'
             )
@@ -51,7 +52,7 @@ class ImageNet(BaseDataset):
             if path.suffix.lower() in _SUFFIXES
         ]
         if not entries:
-            raise ValueError(f'{root} has no images in its folders')
+            raise UserValueError(f'{root} has no images in its folders')
         return entries
 
 
@@ -71,7 +72,7 @@ class LoadForClassifier:
 
     def __init__(self, resize: int = 256, crop: int = 224) -> None:
         if crop > resize:
-            raise ValueError(f'crop={crop}: expected at most resize={resize}')
+            raise UserValueError(f'crop={crop}: expected at most resize={resize}')
         self.resize = resize
         self.crop = crop
 
@@ -82,7 +83,7 @@ class LoadForClassifier:
             with Image.open(path) as file:
                 image = self._cut(file.convert('RGB'))
         except OSError as error:
-            raise ValueError(f'{path} cannot be read as an image ({error}): copy it again') from error
+            raise UserValueError(f'{path} cannot be read as an image ({error}): copy it again') from error
         sample = BaseDataElement(metainfo={'img_path': path})
         sample.gt_label = torch.tensor(entry['gt_label'])
         return {'inputs': torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous(), 'data_samples': sample}

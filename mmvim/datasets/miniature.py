@@ -16,6 +16,8 @@ import cv2
 import numpy as np
 from rich.progress import track
 
+from mmvim.errors import UserFileExistsError, UserValueError
+
 from .categories import COCO_CATEGORIES, SCENE_CLASSES
 from .coco import polygons, run_lengths
 from .scenes import SILHOUETTES, SMALLEST_SIDE, Scene, render_object, render_scene
@@ -44,13 +46,15 @@ class _Request:
 
     def __post_init__(self) -> None:
         if self.kind not in _WRITERS:
-            raise ValueError(f'unknown kind of data set {self.kind!r}, choose one of {", ".join(_WRITERS)}')
+            raise UserValueError(f'unknown kind of data set {self.kind!r}, choose one of {", ".join(_WRITERS)}')
         if min(self.train, self.val) < 1:
-            raise ValueError(f'a data set needs at least one image in each split, got {self.train} and {self.val}')
+            raise UserValueError(f'a data set needs at least one image in each split, got {self.train} and {self.val}')
         if min(self.height, self.width) < SMALLEST_SIDE:
-            raise ValueError(f'images need sides of at least {SMALLEST_SIDE} pixels, got {self.height} x {self.width}')
+            raise UserValueError(
+                f'images need sides of at least {SMALLEST_SIDE} pixels, got {self.height} x {self.width}'
+            )
         if self.seed < 0:
-            raise ValueError(f'the seed is a number from 0 upwards, got {self.seed}')
+            raise UserValueError(f'the seed is a number from 0 upwards, got {self.seed}')
 
     def generator(self, split: str, index: int) -> np.random.Generator:
         """One generator for each image: more images leave the first ones as they are."""
@@ -116,7 +120,9 @@ def _is_there(request: _Request, out: Path, overwrite: bool) -> bool:
     try:
         found = json.loads((out / MARKER).read_text())
     except (OSError, ValueError):
-        raise FileExistsError(f'{out} is there and is no miniature data set; name another folder with --out') from None
+        raise UserFileExistsError(
+            f'{out} is there and is no miniature data set; name another folder with --out'
+        ) from None
     wanted = asdict(request)
     if found == wanted:
         return True
@@ -124,7 +130,7 @@ def _is_there(request: _Request, out: Path, overwrite: bool) -> bool:
         return False
     differ = [key for key in wanted if found.get(key) != wanted[key]]
     have, want = (', '.join(f'{key}={values.get(key)}' for key in differ) for values in (found, wanted))
-    raise FileExistsError(
+    raise UserFileExistsError(
         f'{out} holds a miniature data set with {have}, asked for was {want}; '
         'add --overwrite to replace it or name another folder with --out'
     )

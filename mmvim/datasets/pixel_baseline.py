@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from mmvim.errors import UserRuntimeError
+
 IGNORED = 255
 
 
@@ -67,7 +69,7 @@ class PixelClassifier:
     def predict(self, image: np.ndarray) -> np.ndarray:
         """Labels (H, W) of an image (H, W, 3) uint8."""
         if self.table is None:
-            raise RuntimeError('PixelClassifier.predict was called before fit')
+            raise UserRuntimeError('PixelClassifier.predict was called before fit')
         return self.table[self._cells(image)]
 
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from mmvim.errors import UserValueError
+
 from .categories import SCENE_CLASSES
 
 Rng = np.random.Generator
@@ -403,4 +405,4 @@ def _object(rng: Rng, name: str, height: int, width: int, foot: float) -> np.nda
 
 def _check_size(height: int, width: int) -> None:
     if min(height, width) < SMALLEST_SIDE:
-        raise ValueError(f'a scene needs sides of at least {SMALLEST_SIDE} pixels, got {height} x {width}')
+        raise UserValueError(f'a scene needs sides of at least {SMALLEST_SIDE} pixels, got {height} x {width}')

@@ -12,6 +12,7 @@ from mmengine.registry import OPTIMIZERS
 from torch import nn
 from torch.optim import Optimizer
 
+from mmvim.errors import UserNotImplementedError, UserTypeError, UserValueError
 from mmvim.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 PARAMWISE_KEYS = {
@@ -63,11 +64,11 @@ class LayerDecayOptimWrapperConstructor:
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
         for name, value in (('optim_wrapper', optim_wrapper_cfg), ('paramwise_cfg', paramwise_cfg or {})):
             if not isinstance(value, dict):
-                raise TypeError(f'{name}: expected a dict, got {type(value).__name__}')
+                raise UserTypeError(f'{name}: expected a dict, got {type(value).__name__}')
         self.wrapper_cfg = dict(optim_wrapper_cfg)
         self.optimizer_cfg = dict(self.wrapper_cfg.pop('optimizer', {}))
         if 'lr' not in self.optimizer_cfg:
-            raise ValueError("optim_wrapper needs optimizer=dict(type='AdamW', lr=..., ...) with a learning rate")
+            raise UserValueError("optim_wrapper needs optimizer=dict(type='AdamW', lr=..., ...) with a learning rate")
         self.paramwise_cfg = dict(paramwise_cfg or {})
         self.custom_keys: dict[str, dict] = dict(self.paramwise_cfg.get('custom_keys') or {})
         _check_keys('paramwise_cfg', self.paramwise_cfg, PARAMWISE_KEYS)
@@ -145,7 +146,7 @@ class LayerDecayOptimWrapperConstructor:
         }
         if not backbones and rate != 1.0:
             named = getattr(model, 'backbone', model)
-            raise NotImplementedError(
+            raise UserNotImplementedError(
                 f'layer_decay_rate={rate} needs a backbone with get_layer_depth(param_name, prefix), which '
                 f'{type(named).__name__} has not; add the method, or leave layer_decay_rate out'
             )
@@ -217,6 +218,6 @@ def _is_norm(module: nn.Module) -> bool:
 def _check_keys(where: str, given: dict, known: Iterable[str]) -> None:
     unknown = sorted(set(given) - set(known))
     if unknown:
-        raise ValueError(
+        raise UserValueError(
             f'{where}: unknown {", ".join(unknown)}; LayerDecayOptimWrapperConstructor knows {", ".join(sorted(known))}'
         )

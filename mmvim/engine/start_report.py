@@ -8,6 +8,7 @@ from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from mmvim.errors import UserValueError
 from mmvim.machine import clock
 from mmvim.ops import backends
 from mmvim.registry import HOOKS
@@ -26,7 +27,7 @@ class StartReportHook(Hook):
 
     def __init__(self, warmup: int = 3, report_at: int = 10) -> None:
         if not 0 <= warmup < report_at:
-            raise ValueError(f'StartReportHook: expected 0 <= warmup < report_at, got {warmup} and {report_at}')
+            raise UserValueError(f'StartReportHook: expected 0 <= warmup < report_at, got {warmup} and {report_at}')
         self.warmup = warmup
         self.report_at = report_at
 

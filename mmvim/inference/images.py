@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from mmvim.errors import UserValueError
+
 IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.ppm', '.pgm', '.webp', '.tif', '.tiff', '.npy')
 
 
@@ -43,13 +45,13 @@ def read_image(path: str | Path) -> np.ndarray:
         try:
             image.load()
         except (OSError, SyntaxError, ValueError, MemoryError) as error:
-            raise ValueError(f'{path} is damaged or cut off ({error})') from error
+            raise UserValueError(f'{path} is damaged or cut off ({error})') from error
     try:
         pixels = cv2.imread(str(path), cv2.IMREAD_COLOR)
     except cv2.error as error:
-        raise ValueError(f'{path} is more than OpenCV reads ({error.err}): save it as a tiled TIFF') from error
+        raise UserValueError(f'{path} is more than OpenCV reads ({error.err}): save it as a tiled TIFF') from error
     if pixels is None or pixels.dtype != np.uint8:
-        raise ValueError(f'{path} has pixels that OpenCV does not bring to 8 bits: save it as an 8-bit PNG')
+        raise UserValueError(f'{path} has pixels that OpenCV does not bring to 8 bits: save it as an 8-bit PNG')
     return pixels
 
 
@@ -62,9 +64,9 @@ def open_array(path: str | Path) -> np.ndarray:
     try:
         array = np.load(path, mmap_mode='r')
     except (ValueError, EOFError, OSError) as error:
-        raise ValueError(f'{path} is no array of numpy, or is cut off ({error})') from error
+        raise UserValueError(f'{path} is no array of numpy, or is cut off ({error})') from error
     if array.ndim not in (2, 3) or 0 in array.shape:
-        raise ValueError(f'{path} has the shape {array.shape}, an image has (height, width) or (height, width, 3)')
+        raise UserValueError(f'{path} has the shape {array.shape}, an image has (height, width) or (height, width, 3)')
     return array
 
 
@@ -83,12 +85,12 @@ def to_bgr(pixels: np.ndarray, source: str) -> np.ndarray:
     elif pixels.dtype == np.uint16:
         pixels = (pixels >> 8).astype(np.uint8)
     elif pixels.dtype != np.uint8:
-        raise ValueError(f'{source} has pixels of {pixels.dtype}: bring them to 8 or 16 bits without a sign')
+        raise UserValueError(f'{source} has pixels of {pixels.dtype}: bring them to 8 or 16 bits without a sign')
     if pixels.ndim == 2:
         pixels = pixels[..., None]
     channels = pixels.shape[-1]
     if channels > 4:
-        raise ValueError(f'{source} has {channels} channels: choose three of them')
+        raise UserValueError(f'{source} has {channels} channels: choose three of them')
     return pixels[..., [0, 0, 0] if channels < 3 else [2, 1, 0]]
 
 
@@ -103,7 +105,7 @@ def _opened(path: str | Path) -> Iterator[Image.Image]:
             try:
                 image = Image.open(path)
             except (OSError, SyntaxError, ValueError) as error:
-                raise ValueError(f'{path} cannot be read as an image ({_reason(error)})') from error
+                raise UserValueError(f'{path} cannot be read as an image ({_reason(error)})') from error
             with image:
                 yield image
     finally:

@@ -16,6 +16,7 @@ from torch import nn
 
 from mmvim.checkpoints import load_model, read
 from mmvim.checkpoints.class_names import class_names, colours
+from mmvim.errors import UserValueError
 
 
 def build_inferencer(config: Config, weights: str, device: str | None = None) -> BaseInferencer:
@@ -40,7 +41,7 @@ def build_inferencer(config: Config, weights: str, device: str | None = None) ->
     elif scope == 'mmseg':
         from mmseg.apis import MMSegInferencer as Library
     else:
-        raise ValueError(f'this config has default_scope={scope!r}: only mmdet and mmseg have pictures to draw')
+        raise UserValueError(f'this config has default_scope={scope!r}: only mmdet and mmseg have pictures to draw')
     kind = type(f'Strict{Library.__name__}', (_Strict, Library), {})
     return kind(config, weights, device=device, show_progress=False)
 
@@ -62,7 +63,7 @@ class _Strict:
         try:
             model.dataset_meta = dataset_meta(model, checkpoint, cfg)
         except ValueError as error:
-            raise ValueError(f'{self._weights}: {error}') from error
+            raise UserValueError(f'{self._weights}: {error}') from error
 
     def _init_visualizer(self, cfg: Config) -> Any:
         cfg.visualizer.vis_backends = None
@@ -110,7 +111,7 @@ def number_of_classes(model: nn.Module) -> int:
             last = last[-1]
         if last is not None:
             return last.num_classes
-    raise ValueError(f'{type(model).__name__} has no head whose classes could be counted')
+    raise UserValueError(f'{type(model).__name__} has no head whose classes could be counted')
 
 
 def _fits(values: Any, count: int) -> bool:
@@ -131,7 +132,7 @@ def predict(inferencer: BaseInferencer, image: np.ndarray) -> BaseDataElement:
         found = inferencer(image, return_datasamples=True)
     except cv2.error as error:
         height, width = image.shape[:2]
-        raise ValueError(
+        raise UserValueError(
             f'{width} x {height} pixels are too narrow for the test pipeline of this config ({error.err})'
         ) from error
     return found['predictions'][0] if isinstance(found, dict) else found

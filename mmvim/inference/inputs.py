@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from mmvim.errors import UserFileNotFoundError, UserValueError
+
 from .images import IMAGES
 
 VIDEOS = ('.mp4', '.m4v', '.avi', '.mov', '.mkv', '.webm', '.mpg', '.mpeg')
@@ -36,12 +38,14 @@ def find_inputs(source: str | Path) -> Inputs:
         inside = sorted(path.iterdir())
         files = [file for file in inside if file.is_file() and file.suffix.lower() in known]
         if not files:
-            raise ValueError(f'the folder {path} has no image and no video: expected files that end in {_list(known)}')
+            raise UserValueError(
+                f'the folder {path} has no image and no video: expected files that end in {_list(known)}'
+            )
         return Inputs(files, len(inside) - len(files))
     if not path.exists():
-        raise FileNotFoundError(f'there is no {path} (looked from {Path.cwd()})')
+        raise UserFileNotFoundError(f'there is no {path} (looked from {Path.cwd()})')
     if path.suffix.lower() not in known:
-        raise ValueError(f'{path} is taken for neither an image nor a video: its name should end in {_list(known)}')
+        raise UserValueError(f'{path} is taken for neither an image nor a video: its name should end in {_list(known)}')
     return Inputs([path])
 
 
@@ -72,9 +76,9 @@ def check_out(out: Path, files: list[Path]) -> None:
         ValueError: if the folder for outputs is that of the inputs, or no folder.
     """
     if out.exists() and not out.is_dir():
-        raise ValueError(f'--out {out} is a file: name a folder')
+        raise UserValueError(f'--out {out} is a file: name a folder')
     if any(file.resolve().parent == out.resolve() for file in files):
-        raise ValueError(f'--out {out} is the folder of the inputs: name another, so that none of them is replaced')
+        raise UserValueError(f'--out {out} is the folder of the inputs: name another, so that none of them is replaced')
 
 
 def _list(endings: tuple[str, ...]) -> str:

@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from mmvim.errors import UserValueError
 from mmvim.files import replacing
 
 TILE = 256
@@ -114,7 +115,7 @@ def _write_png(
     height, width = size
     indexed = dtype == np.uint8
     if max(size) > PNG_LIMIT:
-        raise ValueError(f'a PNG has at most {PNG_LIMIT} rows and columns: write a TIFF')
+        raise UserValueError(f'a PNG has at most {PNG_LIMIT} rows and columns: write a TIFF')
     file.write(b'\x89PNG\r\n\x1a\n')
     _chunk(file, b'IHDR', struct.pack('>IIBBBBB', width, height, 8 if indexed else 16, 3 if indexed else 0, 0, 0, 0))
     if indexed:

@@ -11,6 +11,8 @@ import torch
 from mmengine.infer import BaseInferencer
 from mmengine.structures import BaseDataElement, PixelData
 
+from mmvim.errors import UserValueError
+
 from .inferencer import draw
 from .labels import write_labels
 from .rows import Rows, open_rows
@@ -51,7 +53,7 @@ def segment_large(
     """
     model = inferencer.model
     if not hasattr(model, 'encode_decode'):
-        raise ValueError(f'{type(model).__name__} takes no windows: only segmentors of the kind EncoderDecoder do')
+        raise UserValueError(f'{type(model).__name__} takes no windows: only segmentors of the kind EncoderDecoder do')
     if window is None:
         window, usual = window_of(model)
         stride = stride or usual

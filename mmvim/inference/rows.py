@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from mmvim.errors import UserModuleNotFoundError, UserValueError
 from mmvim.machine import free_memory
 
 from .images import count_pixels, open_array, read_image, to_bgr
@@ -77,12 +78,12 @@ class TiffRows:
         page = file.pages.first
         planes, depth, self.height, self.width, channels = page.shaped
         if depth != 1:
-            raise ValueError(f'{source} is a volume of {depth} slices: save the slice that is meant')
+            raise UserValueError(f'{source} is a volume of {depth} slices: save the slice that is meant')
         self._page = page
         self._source = source
         self._kind = page.photometric.name
         if self._kind not in ('MINISBLACK', 'MINISWHITE', 'RGB', 'YCBCR', 'PALETTE'):
-            raise ValueError(f'{source} has colours of the kind {self._kind}: save it as RGB')
+            raise UserValueError(f'{source} has colours of the kind {self._kind}: save it as RGB')
         self._step, self._across, self._segment_width = self.height, 1, self.width
         if page.is_tiled:
             self._step, self._segment_width = page.tilelength, page.tilewidth
@@ -129,11 +130,11 @@ class TiffRows:
             handle.seek(offset)
             data = handle.read(length)
             if len(data) < length:
-                raise ValueError('it ends before its last pixel')
+                raise UserValueError('it ends before its last pixel')
             segment, *_ = page.decode(data, index, jpegtables=page.jpegtables)
         except Exception as error:  # noqa: BLE001  the decoders have no common error
             reason = str(error).strip().partition('\n')[0] or type(error).__name__
-            raise ValueError(f'{self._source} cannot be read ({reason})') from error
+            raise UserValueError(f'{self._source} cannot be read ({reason})') from error
         return None if segment is None else segment[0]
 
     def _to_bgr(self, pixels: np.ndarray) -> np.ndarray:
@@ -167,7 +168,7 @@ def _undecodable(file: Any, path: str | Path) -> ArrayRows:
     try:
         image = read_image(path)
     except ValueError as error:
-        raise ValueError(f'{error}; {codec}') from error
+        raise UserValueError(f'{error}; {codec}') from error
     return ArrayRows(image[..., ::-1], str(path), _place_on_earth(page))
 
 
@@ -179,19 +180,21 @@ def _check_fits(needed: int, source: str | Path, advice: str) -> None:
     """
     free = free_memory()
     if free is not None and needed > free:
-        raise ValueError(f'{source} takes {needed / 1e9:.1f} GB in memory and {free / 1e9:.1f} GB are free: {advice}')
+        raise UserValueError(
+            f'{source} takes {needed / 1e9:.1f} GB in memory and {free / 1e9:.1f} GB are free: {advice}'
+        )
 
 
 def _open_tiff(path: str | Path) -> Any:
     try:
         import tifffile
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
+        raise UserModuleNotFoundError(
             'reading a TIFF in parts needs tifffile; in the folder of mmvim: pip install ".[large]"'
         ) from error
     try:
         file = tifffile.TiffFile(path)
         file.pages.first  # noqa: B018  is read here
     except (ValueError, IndexError, struct.error) as error:
-        raise ValueError(f'{path} is no TIFF, or its beginning is damaged ({error})') from error
+        raise UserValueError(f'{path} is no TIFF, or its beginning is damaged ({error})') from error
     return file

@@ -10,6 +10,7 @@ import torch
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
+from mmvim.errors import UserValueError
 from mmvim.machine import free_memory
 
 from .rows import Rows
@@ -72,7 +73,7 @@ def label_bands(
         ValueError: if the stride leaves gaps, or the sums do not fit into memory.
     """
     if not all(0 < step <= side for step, side in zip(stride, window, strict=True)):
-        raise ValueError(f'a stride of {stride} for a window of {window} leaves pixels out: at most the window')
+        raise UserValueError(f'a stride of {stride} for a window of {window} leaves pixels out: at most the window')
     height, width = rows.height, rows.width
     high, wide = min(window[0], height), min(window[1], width)
     tops, lefts = starts(height, high, stride[0]), starts(width, wide, stride[1])
@@ -134,7 +135,7 @@ def _check_memory(classes: int, high: int, width: int, device: torch.device) -> 
     needed = 4 * classes * high * width
     free = torch.cuda.mem_get_info(device)[0] if device.type == 'cuda' else free_memory()
     if free is not None and needed > free:
-        raise ValueError(
+        raise UserValueError(
             f'{classes} classes x {high} rows x {width} columns of logits take {needed / 1e9:.1f} GB, and '
             f'{free / 1e9:.1f} GB are free: take a window of less height, such as --window {high // 2}x{high}'
         )

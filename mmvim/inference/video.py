@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from mmvim.errors import UserOSError, UserValueError
 from mmvim.files import replacing
 
 
@@ -39,7 +40,7 @@ def convert_video(
         promised = max(int(reader.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
         good, frame = reader.read()
         if not good:
-            raise ValueError(f'{source} cannot be read as a video, or its first frame is damaged')
+            raise UserValueError(f'{source} cannot be read as a video, or its first frame is damaged')
         begin(promised)
         picture = change(frame)
         height, width = picture.shape[:2]
@@ -49,7 +50,7 @@ def convert_video(
             writer = cv2.VideoWriter(str(draft), cv2.VideoWriter_fourcc(*'mp4v'), rate, (width, height))
             try:
                 if not writer.isOpened():
-                    raise OSError(f'{out} cannot be written as a video: this OpenCV has no encoder for MPEG-4')
+                    raise UserOSError(f'{out} cannot be written as a video: this OpenCV has no encoder for MPEG-4')
                 while True:
                     writer.write(np.ascontiguousarray(picture))
                     done += 1
@@ -63,4 +64,4 @@ def convert_video(
     finally:
         reader.release()
     if done < promised:
-        raise ValueError(f'{source} breaks off after {done} of {promised} frames; {out} has those')
+        raise UserValueError(f'{source} breaks off after {done} of {promised} frames; {out} has those')

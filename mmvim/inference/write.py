@@ -5,6 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from mmvim.errors import UserOSError
 from mmvim.files import replacing
 
 
@@ -16,4 +17,4 @@ def write_image(path: Path, image: np.ndarray) -> None:
     """
     with replacing(path) as draft:
         if not cv2.imwrite(str(draft), np.ascontiguousarray(image)):
-            raise OSError(f'{path} cannot be written: see that its folder is there and the disk is not full')
+            raise UserOSError(f'{path} cannot be written: see that its folder is there and the disk is not full')

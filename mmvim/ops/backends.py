@@ -6,10 +6,13 @@
 import os
 import re
 import shutil
+from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
+
+from mmvim.errors import UserRuntimeError, UserValueError
 
 from . import (
     library,  # noqa: F401  defines the operators that are asked about
@@ -22,6 +25,14 @@ PACKAGE = Path(__file__).parents[1]
 IN_CHECKOUT = (PACKAGE.parent / 'kernels' / 'build.py').exists()
 REBUILD = 'python kernels/build.py' if IN_CHECKOUT else 'MMVIM_BUILD=cpu pip install --no-deps --force-reinstall .'
 REBUILD_CUDA = 'MMVIM_BUILD=cuda ' + REBUILD.removeprefix('MMVIM_BUILD=cpu ')
+
+
+class Implementation(Enum):
+    """What a call goes to."""
+
+    DISPATCHED = 'what is registered for the device: compiled kernels, or else PyTorch'
+    TORCH = 'PyTorch'
+    MAMBA_SSM = 'mamba-ssm and causal-conv1d'
 
 
 class Backend(NamedTuple):
@@ -137,8 +148,8 @@ _ROWS = {
 }
 
 
-def resolve(backend: str, device: torch.device, operator: str = 'scan', wide: bool = False) -> str:
-    """What a call takes: ``''`` for the dispatcher's choice, ``'torch'`` for PyTorch, or ``'mamba_ssm'``.
+def resolve(backend: str, device: torch.device, operator: str = 'scan', wide: bool = False) -> Implementation:
+    """What a call goes to.
 
     Args:
         backend: ``'auto'``, which the environment variable MMVIM_BACKEND overrides, or one of the others by name.
@@ -153,28 +164,28 @@ def resolve(backend: str, device: torch.device, operator: str = 'scan', wide: bo
     if backend == 'auto':
         backend = os.environ.get('MMVIM_BACKEND', 'auto')
     if backend not in BACKENDS:
-        raise ValueError(f'backend {backend!r}: expected one of {", ".join(BACKENDS)}')
+        raise UserValueError(f'backend {backend!r}: expected one of {", ".join(BACKENDS)}')
     if backend == 'auto':
-        return 'torch' if wide and device.type == 'cuda' else ''
+        return Implementation.TORCH if wide and device.type == 'cuda' else Implementation.DISPATCHED
     if backend == 'torch':
-        return 'torch'
+        return Implementation.TORCH
     takes = 'cpu' if backend == 'cpu' else 'cuda'
     if device.type != takes:
-        raise RuntimeError(f"backend {backend!r} takes {takes} tensors, these are on {device}; use backend='auto'")
+        raise UserRuntimeError(f"backend {backend!r} takes {takes} tensors, these are on {device}; use backend='auto'")
     if wide and takes == 'cuda':
-        raise RuntimeError(
+        raise UserRuntimeError(
             f"backend {backend!r} takes float32, bfloat16 and float16, got float64; use backend='auto' or 'torch'"
         )
     if backend == 'mamba_ssm':
         package = mamba_backend.find_scan() if operator == 'scan' else mamba_backend.find_conv()
         if package.reason:
-            raise RuntimeError(f"backend 'mamba_ssm' is not available: {package.reason}; type: {package.remedy}")
-        return 'mamba_ssm'
+            raise UserRuntimeError(f"backend 'mamba_ssm' is not available: {package.reason}; type: {package.remedy}")
+        return Implementation.MAMBA_SSM
     if not has_kernels(backend):
         row = _ROWS[backend]()
         remedy = f'; type: {row.remedy}' if row.remedy else ''
-        raise RuntimeError(f'backend {backend!r} is not available: {row.reason}{remedy}')
-    return ''
+        raise UserRuntimeError(f'backend {backend!r} is not available: {row.reason}{remedy}')
+    return Implementation.DISPATCHED
 
 
 def describe(device: torch.device | str) -> str:
@@ -182,10 +193,10 @@ def describe(device: torch.device | str) -> str:
     device = torch.device(device)
     threads = f', {torch.get_num_threads()} threads' if device.type == 'cpu' else ''
     taken = resolve('auto', device)
-    if taken == 'mamba_ssm':
-        return f'scans: {_ROWS[taken]().reason} (MMVIM_BACKEND={taken})'
+    if taken is Implementation.MAMBA_SSM:
+        return f'scans: {_report_mamba_ssm().reason} (MMVIM_BACKEND=mamba_ssm)'
     row = _ROWS[device.type]() if device.type in _ROWS else None
-    if taken == '' and has_kernels(device.type):
+    if taken is Implementation.DISPATCHED and has_kernels(device.type):
         remedy = '' if row.available else f'; type: {row.remedy}'
         return f'scans: {row.reason}{threads}{remedy}'
     forced = os.environ.get('MMVIM_BACKEND')

@@ -1,10 +1,12 @@
 """The causal depthwise convolution along walks in plain PyTorch."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .chunked import Order, state_dtype
+from .walking import Order, state_dtype
 from .walks import Walks
 
 
@@ -37,9 +39,16 @@ def conv_forward(x: Tensor, weight: Tensor, bias: Tensor | None, walks: Walks, s
 
 
 def conv_backward(
-    grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, walks: Walks, silu: bool, step: bool
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    walks: Walks,
+    silu: bool,
+    step: bool,
+    wanted: Sequence[bool],
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """See ``mmvim::walk_conv_backward`` in :mod:`mmvim.ops.library` for shapes."""
+    """See ``mmvim::walk_conv_backward`` in :mod:`mmvim.ops.library`; no elements where none are ``wanted``."""
     order, width = _whole(x, walks), weight.shape[-1]
     walked = order.take(x.unsqueeze(1), False)
     grad = order.take(grad, step)
@@ -47,10 +56,14 @@ def conv_backward(
         y = _convolve(walked, weight, bias)
         gate = torch.sigmoid(y)
         grad = grad * gate * (1 + y * (1 - gate))
-    dweight = torch.stack([(tap * grad).sum((0, 2)) for tap in _shifted(walked, width)], -1)
-    dbias = weight.new_zeros(0) if bias is None else grad.sum((0, 2))
-    # The adjoint of a causal convolution runs against the walk with the taps in reverse.
-    dwalked = _convolve(grad.flip(2), weight, None).flip(2)
-    dx = torch.zeros(x.shape, dtype=state_dtype(x.dtype), device=x.device)
-    order.add(dx.unsqueeze(1), dwalked, False)
+    dx, dweight, dbias = x.new_zeros(0), weight.new_zeros(0), weight.new_zeros(0)
+    if wanted[0]:
+        # The adjoint of a causal convolution runs against the walk with the taps in reverse.
+        dwalked = _convolve(grad.flip(2), weight, None).flip(2)
+        dx = torch.zeros(x.shape, dtype=state_dtype(x.dtype), device=x.device)
+        order.add(dx.unsqueeze(1), dwalked, False)
+    if wanted[1]:
+        dweight = torch.stack([(tap * grad).sum((0, 2)) for tap in _shifted(walked, width)], -1)
+    if wanted[2] and bias is not None:
+        dbias = grad.sum((0, 2))
     return dx.to(x.dtype), dweight, dbias

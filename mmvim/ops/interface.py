@@ -1,18 +1,24 @@
 """What models call: :func:`scan` and :func:`walk_conv`. Checks, one form for arguments, the choice of backend."""
 
+from numbers import Real
+
 import torch
 from torch import Tensor
-from torch.utils.weak import WeakTensorKeyDictionary
+
+from mmvim.errors import UserRuntimeError, UserTypeError, UserValueError
 
 from . import (
     library,  # noqa: F401  defines torch.ops.mmvim
     mamba_backend,
+    tables,
 )
-from .backends import resolve
-from .chunked import state_dtype
+from .backends import Implementation, has_kernels, resolve
+from .form import Form, Tensors
+from .walking import state_dtype
 from .walks import Walks
 
-_TABLES = WeakTensorKeyDictionary()  # copies of walks' tables, by table and then by device
+MOST_TAPS = 32  # of the compiled convolutions
+_NUMBERS = (float, int, torch.SymFloat, torch.SymInt)
 _IO_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
@@ -47,6 +53,11 @@ def scan(
     A step without a token writes nothing. Token-ordered inputs count there as u = B = C = 0 and delta = 0 before bias
     and softplus, so that the state decays; step-ordered inputs are used as they are.
 
+    Infinity and NaN travel as IEEE 754 says for this formula in this order, and touch no other value; docs/kernels.md
+    has the exceptions of CUDA. A = -inf forgets the state at once where d > 0, and gives NaN where d = 0, as 0 * inf
+    does; an infinite C makes y infinite, or NaN where the state is 0. Without ``D``, ``z`` or ``delta_bias`` their
+    terms are not there.
+
     The state, delta and all sums are fp32 (fp64 for fp64 inputs). For a backward pass the states in front of every 32nd
     step are kept: at most N / 8 bytes per (token, channel, walk) in fp32, besides the arguments themselves. The
     backward pass is deterministic. There is no second derivative, and none through the last state.
@@ -79,16 +90,27 @@ def scan(
         the state (B, K, D, N).
 
     Raises:
-        TypeError: If dtypes differ outside autocast, or are not floating point numbers of a supported kind.
-        ValueError: If shapes or devices do not fit.
+        TypeError: If an argument is no tensor, dtypes differ outside autocast, or are not floating point numbers of a
+            supported kind.
+        ValueError: If shapes or devices do not fit, or walks leave the grid.
         RuntimeError: If ``backend`` is not available.
     """
+    expect_tensors(u=u, delta=delta, A=A, B=B, C=C)
+    expect_optional_tensors(D=D, z=z, delta_bias=delta_bias, dt_weight=dt_weight)
+    _expect_walks(walks)
     u_step = _is_step('u_order', u_order)
     param_step = _is_step('param_order', param_order)
     if merge not in ('sum', 'none'):
-        raise ValueError(f"merge={merge!r}: expected 'sum' or 'none'")
+        raise UserValueError(f"merge={merge!r}: expected 'sum' or 'none'")
     if A.is_complex():
-        raise TypeError('A is complex: complex states are not supported, A must be real')
+        raise UserTypeError('A is complex: complex states are not supported, A must be real')
+    if not isinstance(scale, _NUMBERS) and not isinstance(scale, Real):
+        raise UserTypeError(f'scale: expected a number, got {scale!r}')
+    if out_dtype is not None and out_dtype not in _IO_DTYPES:
+        raise UserTypeError(f'out_dtype: expected None or one of {_names(_IO_DTYPES)}, got {out_dtype!r}')
+    if u.dim() == 0:
+        raise UserValueError('u: expected 3 or 4 axes, got a scalar')
+    _expect_axes(A=A, dt_weight=dt_weight)
     num_walks, num_tokens, num_steps = walks.num_walks, walks.num_tokens, walks.num_steps
     batch, channels = u.shape[0], u.shape[-1]
     d_state = A.shape[-1]
@@ -103,27 +125,23 @@ def scan(
     _expect('delta_bias', delta_bias, (num_walks, channels))
     _expect('dt_weight', dt_weight, (num_walks, channels, rank))
     if z is not None and z.shape != (batch, num_tokens, channels):
-        raise ValueError(f'z: expected (B, L, D) = {(batch, num_tokens, channels)}, got {tuple(z.shape)}')
+        raise UserValueError(f'z: expected (B, L, D) = {(batch, num_tokens, channels)}, got {tuple(z.shape)}')
     u, delta, B, C, z = _common_dtype({'u': u, 'delta': delta, 'B': B, 'C': C, 'z': z})
     dtype = state_dtype(u.dtype)
     A, D, delta_bias, dt_weight = (
         None if x is None else x.to(dtype).contiguous() for x in (A, D, delta_bias, dt_weight)
     )
-    tensors = (u, delta, A, B, C, D, z, delta_bias, dt_weight)
+    tensors = Tensors(u, delta, A, B, C, D, z, delta_bias, dt_weight)
     _same_device(u, delta=delta, A=A, B=B, C=C, D=D, z=z, delta_bias=delta_bias, dt_weight=dt_weight)
+    form = Form(walks.kinds, walks.height, walks.width, delta_softplus, u_step, param_step, merge == 'sum', scale)
     out_dtype = out_dtype or u.dtype
     taken = resolve(backend, u.device, 'scan', torch.float64 in (u.dtype, out_dtype))
-    if taken == 'mamba_ssm':
-        y, last_state = mamba_backend.scan(
-            *tensors, walks, delta_softplus, u_step, param_step, merge == 'sum', scale, out_dtype
-        )
+    if taken is Implementation.MAMBA_SSM:
+        y, last_state = mamba_backend.scan(tensors, walks, form, out_dtype)
     else:
         save = torch.is_grad_enabled() and not _exporting() and any(x is not None and x.requires_grad for x in tensors)
-        op = torch.ops.mmvim.scan_torch if taken == 'torch' else torch.ops.mmvim.scan
-        y, _, last_state = op(
-            *tensors, _table(walks, u), walks.kinds, walks.height, walks.width,
-            delta_softplus, u_step, param_step, merge == 'sum', scale, out_dtype, save,
-        )  # fmt: skip
+        op = torch.ops.mmvim.scan_torch if taken is Implementation.TORCH else torch.ops.mmvim.scan
+        y, _, last_state = op(*tensors, tables.on_device(walks, u), *form, out_dtype, save)
     return (y, last_state) if return_last_state else y
 
 
@@ -152,37 +170,78 @@ def walk_conv(
         (B, K, L, D), 0 where a walk does not visit; with ``order='step'`` (B, K, S, D), a value for every step.
 
     Raises:
-        TypeError: If a dtype is not supported.
-        ValueError: If shapes or devices do not fit.
-        RuntimeError: If ``backend`` is not available.
+        TypeError: If an argument is no tensor or a dtype is not supported.
+        ValueError: If shapes or devices do not fit, or walks leave the grid.
+        RuntimeError: If ``backend`` is not available, or its kernels do not take so many taps.
     """
+    expect_tensors(x=x, weight=weight)
+    expect_optional_tensors(bias=bias)
+    _expect_walks(walks)
     if activation not in ('silu', None):
-        raise ValueError(f"activation={activation!r}: expected 'silu' or None")
+        raise UserValueError(f"activation={activation!r}: expected 'silu' or None")
     step = _is_step('order', order)
     if x.dim() != 3 or x.shape[1] != walks.num_tokens or 0 in x.shape:
-        raise ValueError(f'x: expected (B, L, D) with L = {walks.num_tokens} and no empty axis, got {tuple(x.shape)}')
+        raise UserValueError(
+            f'x: expected (B, L, D) with L = {walks.num_tokens} and no empty axis, got {tuple(x.shape)}'
+        )
     if weight.dim() != 3 or weight.shape[:2] != (walks.num_walks, x.shape[-1]) or weight.shape[-1] == 0:
-        raise ValueError(
+        raise UserValueError(
             f'weight: expected (K, D, W) = {(walks.num_walks, x.shape[-1])} + W, got {tuple(weight.shape)}'
         )
     if bias is not None and bias.shape != weight.shape[:2]:
-        raise ValueError(f'bias: expected (K, D) = {tuple(weight.shape[:2])}, got {tuple(bias.shape)}')
+        raise UserValueError(f'bias: expected (K, D) = {tuple(weight.shape[:2])}, got {tuple(bias.shape)}')
     if x.dtype not in _IO_DTYPES:
-        raise TypeError(f'x: expected one of {_names(_IO_DTYPES)}, got {x.dtype}')
+        raise UserTypeError(f'x: expected one of {_names(_IO_DTYPES)}, got {x.dtype}')
     _same_device(x, weight=weight, bias=bias)
     dtype = state_dtype(x.dtype)
     weight, bias = (None if t is None else t.to(dtype).contiguous() for t in (weight, bias))
     x = x if x.stride(-1) == 1 else x.contiguous()
     taken = resolve(backend, x.device, 'walk_conv', x.dtype == torch.float64)
-    if taken == 'mamba_ssm':
+    if taken is Implementation.MAMBA_SSM:
         return mamba_backend.walk_conv(x, weight, bias, walks, activation == 'silu', step)
-    op = torch.ops.mmvim.walk_conv_torch if taken == 'torch' else torch.ops.mmvim.walk_conv
-    return op(x, weight, bias, _table(walks, x), walks.kinds, walks.height, walks.width, activation == 'silu', step)
+    if weight.shape[-1] > MOST_TAPS and taken is Implementation.DISPATCHED and has_kernels(x.device.type):
+        taps = weight.shape[-1]
+        raise UserRuntimeError(
+            f"weight: the compiled kernels take 1 to {MOST_TAPS} taps, got {taps}; use backend='torch'"
+        )
+    op = torch.ops.mmvim.walk_conv_torch if taken is Implementation.TORCH else torch.ops.mmvim.walk_conv
+    return op(
+        x, weight, bias, tables.on_device(walks, x), walks.kinds, walks.height, walks.width, activation == 'silu', step
+    )
+
+
+def expect_tensors(**arguments: Tensor | None) -> None:
+    """Raise TypeError for what is not a tensor, by its name."""
+    for name, x in arguments.items():
+        if not isinstance(x, Tensor):
+            raise UserTypeError(f'{name}: expected a tensor, got {type(x).__name__}')
+
+
+def expect_optional_tensors(**arguments: Tensor | None) -> None:
+    """Raise TypeError for what is neither a tensor nor None, by its name."""
+    for name, x in arguments.items():
+        if x is not None and not isinstance(x, Tensor):
+            raise UserTypeError(f'{name}: expected a tensor or None, got {type(x).__name__}')
+
+
+def _expect_axes(**parameters: Tensor | None) -> None:
+    for name, x in parameters.items():
+        if x is not None and x.dim() != 3:
+            raise UserValueError(f'{name}: expected 3 axes, the first of 1 or K, got {tuple(x.shape)}')
+
+
+def _expect_walks(walks: Walks) -> None:
+    if not isinstance(walks, Walks):
+        raise UserTypeError(
+            f'walks: expected walks of mmvim.ops.walks, such as walks.cross(14, 14), got {type(walks).__name__}'
+        )
+    walks.check()
+    tables.check(walks)
 
 
 def _is_step(name: str, order: str) -> bool:
     if order not in ('token', 'step'):
-        raise ValueError(f"{name}={order!r}: expected 'token' or 'step'")
+        raise UserValueError(f"{name}={order!r}: expected 'token' or 'step'")
     return order == 'step'
 
 
@@ -190,18 +249,20 @@ def _per_walk(name: str, x: Tensor, batch: int, num_walks: int, length: int, cha
     """(B, 1|K, length, channels) whose last axis is dense, from the same with or without the axis of walks."""
     wide = x.unsqueeze(1) if x.dim() == 3 else x
     if wide.dim() != 4 or wide.shape[1] not in (1, num_walks):
-        raise ValueError(f'{name}: expected 3 axes, or 4 with K = {num_walks} walks second, got {tuple(x.shape)}')
+        raise UserValueError(f'{name}: expected 3 axes, or 4 with K = {num_walks} walks second, got {tuple(x.shape)}')
     if (wide.shape[0], *wide.shape[2:]) != (batch, length, channels):
         expected = f'({batch}[, {num_walks}], {length}, {channels})'
-        raise ValueError(f'{name}: expected {expected}, got {tuple(x.shape)}')
+        raise UserValueError(f'{name}: expected {expected}, got {tuple(x.shape)}')
     if 0 in wide.shape:
-        raise ValueError(f'{name}: an empty batch, sequence or channel axis cannot be scanned, got {tuple(x.shape)}')
+        raise UserValueError(
+            f'{name}: an empty batch, sequence or channel axis cannot be scanned, got {tuple(x.shape)}'
+        )
     return wide if wide.stride(-1) == 1 else wide.contiguous()
 
 
 def _expect(name: str, x: Tensor | None, shape: tuple[int, ...]) -> None:
     if x is not None and (x.shape[1:] != shape[1:] or x.shape[0] not in (1, shape[0])):
-        raise ValueError(f'{name}: expected {(f"1 or {shape[0]}", *shape[1:])}, got {tuple(x.shape)}')
+        raise UserValueError(f'{name}: expected {(f"1 or {shape[0]}", *shape[1:])}, got {tuple(x.shape)}')
 
 
 def _common_dtype(tensors: dict[str, Tensor | None]) -> tuple[Tensor | None, ...]:
@@ -211,32 +272,20 @@ def _common_dtype(tensors: dict[str, Tensor | None]) -> tuple[Tensor | None, ...
     if len(dtypes) > 1:
         if not torch.is_autocast_enabled(present['u'].device.type):
             listed = ', '.join(f'{name} {x.dtype}' for name, x in present.items())
-            raise TypeError(f'{", ".join(present)} must have one dtype, got {listed}')
+            raise UserTypeError(f'{", ".join(present)} must have one dtype, got {listed}')
         widest = present['u'].dtype
         for x in present.values():
             widest = torch.promote_types(widest, x.dtype)
         tensors = {name: None if x is None else x.to(widest) for name, x in tensors.items()}
     if tensors['u'].dtype not in _IO_DTYPES:
-        raise TypeError(f'u: expected one of {_names(_IO_DTYPES)}, got {tensors["u"].dtype}')
+        raise UserTypeError(f'u: expected one of {_names(_IO_DTYPES)}, got {tensors["u"].dtype}')
     return tuple(tensors.values())
 
 
 def _same_device(first: Tensor, **others: Tensor | None) -> None:
     for name, x in others.items():
         if x is not None and x.device != first.device:
-            raise ValueError(f'{name} is on {x.device}, the input on {first.device}: move all to one device')
-
-
-def _table(walks: Walks, like: Tensor) -> Tensor | None:
-    """The walks' table where ``like`` is, copied once: a copy in every call would wait, and break CUDA graphs."""
-    table = walks.table
-    if table is None or table.device == like.device:
-        return table
-    copies = None if torch.compiler.is_compiling() else _TABLES.setdefault(table, {})
-    copy = table.to(like.device) if copies is None or like.device not in copies else copies[like.device]
-    if copies is not None and type(copy) is Tensor:  # not one of a tracer
-        copies[like.device] = copy
-    return copy
+            raise UserValueError(f'{name} is on {x.device}, the input on {first.device}: move all to one device')
 
 
 def _exporting() -> bool:

@@ -5,23 +5,27 @@ of these two and of their backwards for the CPU and CUDA keys, nothing else: ``t
 counters and autograd meet the same operators with and without them. ``mmvim::scan_torch`` and
 ``mmvim::walk_conv_torch`` are twins that no extension touches: ``backend='torch'``.
 
-Shapes, after :mod:`mmvim.ops.interface` has brought its arguments into one form (T = S steps, or L tokens)::
+The tensors' shapes are those of :class:`mmvim.ops.form.Tensors`, and::
 
-    u (B, 1|K, T, D)   delta (B, 1|K, T, D|R)   B, C (B, 1|K, T, N)   z (B, L, D)          any strides, last one 1
-    A (1|K, D, N)   D, delta_bias (1|K, D)   dt_weight (1|K, D, R)                         state dtype, contiguous
     y (B, L, D) or (B, K, L, D)   last_state (B, K, D, N)
     states (B, K, (S - 1) // 32, N, D), the state in front of steps 32, 64, ...; empty unless ``save``
     x (B, L, D)   weight (K, D, W)   bias (K, D)   ->   (B, K, L|S, D)
+
+The ``output_mask`` of a backward says which gradients are wanted, all by default; the others have no elements.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from . import chunked, conv
+from mmvim.errors import UserRuntimeError
+
+from . import chunked, conv, tables
+from .form import Form, Tensors, unpack
+from .walking import num_stored_states, state_dtype
 from .walks import Walks
 
 _SCAN = (
@@ -33,51 +37,72 @@ _WALKS = 'int[] kinds, SymInt height, SymInt width, '
 _FLAGS = 'bool delta_softplus, bool u_step, bool param_step, bool merge, float scale'
 SCHEMAS = {
     'scan': f'({_SCAN}{_WALKS}{_FLAGS}, ScalarType out_dtype, bool save) -> (Tensor, Tensor, Tensor)',
-    'scan_backward': f'(Tensor grad, {_SCAN}Tensor states, {_WALKS}{_FLAGS}) -> '
+    'scan_backward': f'(Tensor grad, {_SCAN}Tensor states, {_WALKS}{_FLAGS}, bool[9]? output_mask=None) -> '
     '(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)',
     'walk_conv': f'({_CONV}{_WALKS}bool silu, bool step) -> Tensor',
-    'walk_conv_backward': f'(Tensor grad, {_CONV}{_WALKS}bool silu, bool step) -> (Tensor, Tensor, Tensor)',
+    'walk_conv_backward': f'(Tensor grad, {_CONV}{_WALKS}bool silu, bool step, bool[3]? output_mask=None) -> '
+    '(Tensor, Tensor, Tensor)',
 }
+ALL = (True,) * len(Tensors._fields)  # gradients of a scan
 
 
-def _scan(u, delta, A, B, C, D, z, delta_bias, dt_weight, table, kinds, height, width, *flags):
-    walks = Walks(height, width, tuple(kinds), table)
-    return chunked.scan_forward(u, delta, A, B, C, D, z, delta_bias, dt_weight, walks, *flags)
+def _checked(walks: Walks) -> Walks:
+    """Callers of the operators themselves have not been through :mod:`mmvim.ops.interface`."""
+    walks.check()
+    tables.check(walks)
+    return walks
 
 
-def _scan_backward(grad, u, delta, A, B, C, D, z, delta_bias, dt_weight, table, states, kinds, height, width, *flags):
-    walks = Walks(height, width, tuple(kinds), table)
-    return chunked.scan_backward(grad, u, delta, A, B, C, D, z, delta_bias, dt_weight, states, walks, *flags)
+def _scan(*arguments):
+    inputs, walks, form, (out_dtype, save) = unpack(arguments)
+    _checked(walks)
+    return chunked.scan_forward(inputs, walks, form, out_dtype, save)
+
+
+def _unpack_backward(grad, *arguments):
+    # As those of `scan`, but the states follow the table, and the mask, if any, the form.
+    at = len(Tensors._fields) + 1
+    inputs, walks, form, mask = unpack(arguments[:at] + arguments[at + 1 :])
+    return grad, inputs, arguments[at], walks, form, (mask and mask[0]) or ALL
+
+
+def _scan_backward(*arguments):
+    grad, inputs, states, walks, form, wanted = _unpack_backward(*arguments)
+    return chunked.scan_backward(grad, inputs, states, _checked(walks), form, wanted)
 
 
 def _walk_conv(x, weight, bias, table, kinds, height, width, silu, step):
-    return conv.conv_forward(x, weight, bias, Walks(height, width, tuple(kinds), table), silu, step)
+    return conv.conv_forward(x, weight, bias, _checked(Walks(height, width, tuple(kinds), table)), silu, step)
 
 
-def _walk_conv_backward(grad, x, weight, bias, table, kinds, height, width, silu, step):
-    return conv.conv_backward(grad, x, weight, bias, Walks(height, width, tuple(kinds), table), silu, step)
+def _walk_conv_backward(grad, x, weight, bias, table, kinds, height, width, silu, step, output_mask=None):
+    walks = _checked(Walks(height, width, tuple(kinds), table))
+    return conv.conv_backward(grad, x, weight, bias, walks, silu, step, output_mask or ALL[:3])
 
 
-def _scan_fake(u, delta, A, B, C, D, z, delta_bias, dt_weight, table, kinds, height, width, *flags):
-    delta_softplus, u_step, param_step, merge, scale, out_dtype, save = flags
-    walks = Walks(height, width, tuple(kinds), table)
-    batch, channels, d_state = u.shape[0], u.shape[-1], A.shape[-1]
-    dtype = chunked.state_dtype(u.dtype)
-    y_shape = (batch, walks.num_tokens, channels) if merge else (batch, walks.num_walks, walks.num_tokens, channels)
-    stored = (batch, walks.num_walks, chunked.num_stored_states(walks.num_steps), d_state, channels) if save else (0,)
+def _scan_fake(*arguments):
+    inputs, walks, form, (out_dtype, save) = unpack(arguments)
+    u, dtype = inputs.u, state_dtype(inputs.u.dtype)
+    batch, channels, d_state = u.shape[0], u.shape[-1], inputs.A.shape[-1]
+    outer = (batch,) if form.merge else (batch, walks.num_walks)
+    stored = (batch, walks.num_walks, num_stored_states(walks.num_steps), d_state, channels) if save else (0,)
     return (
-        u.new_empty(y_shape, dtype=out_dtype),
+        u.new_empty((*outer, walks.num_tokens, channels), dtype=out_dtype),
         u.new_empty(stored, dtype=dtype),
         u.new_empty((batch, walks.num_walks, channels, d_state), dtype=dtype),
     )
 
 
-def _empty_gradient(x: Tensor | None, like: Tensor) -> Tensor:
-    return like.new_empty(0) if x is None else x.new_empty(x.shape)
+def _empty_gradients(like: Tensor, inputs: tuple[Tensor | None, ...], wanted: Sequence[bool]) -> tuple[Tensor, ...]:
+    return tuple(
+        x.new_empty(x.shape) if want and x is not None else like.new_empty(0, dtype=None if x is None else x.dtype)
+        for x, want in zip(inputs, wanted, strict=True)
+    )
 
 
-def _scan_backward_fake(grad, u, delta, A, B, C, D, z, delta_bias, dt_weight, *rest):
-    return tuple(_empty_gradient(x, u) for x in (u, delta, A, B, C, D, z, delta_bias, dt_weight))
+def _scan_backward_fake(*arguments):
+    _, inputs, _, _, _, wanted = _unpack_backward(*arguments)
+    return _empty_gradients(inputs.u, inputs, wanted)
 
 
 def _walk_conv_fake(x, weight, bias, table, kinds, height, width, silu, step):
@@ -85,21 +110,30 @@ def _walk_conv_fake(x, weight, bias, table, kinds, height, width, silu, step):
     return x.new_empty((x.shape[0], walks.num_walks, walks.num_steps if step else walks.num_tokens, x.shape[-1]))
 
 
-def _walk_conv_backward_fake(grad, x, weight, bias, *rest):
-    return tuple(_empty_gradient(t, x) for t in (x, weight, bias))
+def _walk_conv_backward_fake(grad, x, weight, bias, table, kinds, height, width, silu, step, output_mask=None):
+    return _empty_gradients(x, (x, weight, bias), output_mask or ALL[:3])
 
 
-def _scan_flops(u, delta, A, B, C, D, z, delta_bias, dt_weight, table, kinds, height, width, *rest, **_):
-    """9 per (token, channel, state, walk) as VMamba's authors count, 1 for the skip, 2 per multiply of dt_weight."""
-    num_walks, num_steps = (len(kinds), height * width) if table is None else table
-    per_channel = 9 * A[-1] + (D is not None) + (2 * dt_weight[-1] if dt_weight is not None else 0)
-    return u[0] * num_walks * num_steps * u[-1] * per_channel
+# Sizes stand in place of tensors in what follows. As in torch.utils.flop_counter, a multiply-add counts twice.
 
 
-def _scan_backward_flops(grad, *args, **kwargs):
+def _scan_flops(*arguments, **_):
+    """9 per state, 1 for the skip and R for a projection, for every (token, channel, walk), as VMamba's authors count.
+
+    They count a multiply-add once, so that all of it is doubled here.
+    """
+    count = len(Tensors._fields)
+    inputs, table, form = Tensors(*arguments[:count]), arguments[count], Form(*arguments[count + 1 : count + 9])
+    num_walks, num_steps = (len(form.kinds), form.height * form.width) if table is None else table
+    rank = 0 if inputs.dt_weight is None else inputs.dt_weight[-1]
+    per_channel = 9 * inputs.A[-1] + (inputs.D is not None) + rank
+    return 2 * inputs.u[0] * num_walks * num_steps * inputs.u[-1] * per_channel
+
+
+def _scan_backward_flops(grad, *arguments, **kwargs):
     """Twice the forward, by the convention of torch.utils.flop_counter for matrix products."""
-    *inputs, table, _states = args[:11]
-    return 2 * _scan_flops(*inputs, table, *args[11:], **kwargs)
+    at = len(Tensors._fields) + 1
+    return 2 * _scan_flops(*arguments[:at], *arguments[at + 1 :], **kwargs)
 
 
 def _walk_conv_flops(x, weight, bias, table, kinds, height, width, *rest, **_):
@@ -113,49 +147,52 @@ def _walk_conv_backward_flops(grad, *args, **kwargs):
 
 
 def _no_double_backward(ctx, *grads):
-    raise RuntimeError(
+    raise UserRuntimeError(
         'mmvim scans can be differentiated once only: the gradient of a gradient (create_graph=True) is not implemented'
     )
 
 
 def _add_scan(suffix: str) -> None:
+    count = len(Tensors._fields)
+
     def setup_context(ctx, inputs, output):
-        *tensors, kinds, height, width, softplus, u_step, param_step, merge, scale, _, save = inputs
         _, states, last_state = output
-        ctx.save_for_backward(*tensors, states)
-        ctx.flags = kinds, height, width, softplus, u_step, param_step, merge, scale
-        ctx.saved = save
+        ctx.save_for_backward(*inputs[: count + 1], states)  # the table is behind the tensors
+        ctx.form = inputs[count + 1 : -2]
+        ctx.saved = inputs[-1]
         ctx.mark_non_differentiable(states, last_state)
         ctx.set_materialize_grads(False)
 
     def backward(ctx, grad, _states, _last_state):
+        nothing = [None] * len(ctx.needs_input_grad)
         if grad is None:
-            return (None,) * 20
+            return tuple(nothing)
         if not ctx.saved:
-            raise RuntimeError(
+            raise UserRuntimeError(
                 f'mmvim::scan{suffix} was called with save=False, as torch.export does: no states for a gradient'
             )
         op = getattr(torch.ops.mmvim, f'scan_backward{suffix}')
-        saved = ctx.saved_tensors  # unpacked once only, as checkpointing demands
-        grads = op(grad, *saved, *ctx.flags)
-        # In the order of the arguments: the nine differentiable tensors, then table, walks and flags.
-        present = [None if x is None else g for x, g in zip(saved, grads, strict=False)]
-        return (*present, *(None,) * 11)
+        wanted = ctx.needs_input_grad[:count]
+        grads = op(grad, *ctx.saved_tensors, *ctx.form, wanted)
+        return (*_chosen(grads, wanted), *nothing[count:])
 
     torch.library.register_autograd(f'mmvim::scan{suffix}', backward, setup_context=setup_context)
 
 
+def _chosen(grads: Sequence[Tensor], wanted: Sequence[bool]) -> list[Tensor | None]:
+    return [grad if want else None for grad, want in zip(grads, wanted, strict=True)]
+
+
 def _add_walk_conv(suffix: str) -> None:
     def setup_context(ctx, inputs, output):
-        x, weight, bias, table, *flags = inputs
-        ctx.save_for_backward(x, weight, bias, table)
-        ctx.flags = flags
+        ctx.save_for_backward(*inputs[:4])  # x, weight, bias, table
+        ctx.flags = inputs[4:]
 
     def backward(ctx, grad):
         op = getattr(torch.ops.mmvim, f'walk_conv_backward{suffix}')
-        x, weight, bias, table = ctx.saved_tensors
-        dx, dweight, dbias = op(grad, x, weight, bias, table, *ctx.flags)
-        return (dx, dweight, None if bias is None else dbias, *(None,) * 6)
+        wanted = ctx.needs_input_grad[:3]
+        grads = op(grad, *ctx.saved_tensors, *ctx.flags, wanted)
+        return (*_chosen(grads, wanted), *[None] * (len(ctx.needs_input_grad) - 3))
 
     torch.library.register_autograd(f'mmvim::walk_conv{suffix}', backward, setup_context=setup_context)
 

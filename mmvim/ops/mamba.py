@@ -13,9 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmvim.errors import UserNotImplementedError, UserTypeError, UserValueError
+
 from . import walks
-from .chunked import state_dtype
-from .interface import scan, walk_conv
+from .interface import expect_optional_tensors, expect_tensors, scan, walk_conv
+from .walking import state_dtype
 
 
 def selective_scan_fn(
@@ -55,11 +57,13 @@ def selective_scan_fn(
         TypeError: If A is complex, or a dtype is not supported.
         ValueError: If shapes or devices do not fit.
     """
+    expect_tensors(u=u, delta=delta, A=A, B=B, C=C)
+    expect_optional_tensors(D=D, z=z, delta_bias=delta_bias)
     if A.is_complex():
-        raise TypeError('A is complex: complex states are not supported, A must be real')
+        raise UserTypeError('A is complex: complex states are not supported, A must be real')
     if u.dim() != 3 or 0 in u.shape or A.dim() != 2:
         shapes = f'{tuple(u.shape)} and {tuple(A.shape)}'
-        raise ValueError(f'u and A: expected (B, D, L) without an empty axis and (D, N), got {shapes}')
+        raise UserValueError(f'u and A: expected (B, D, L) without an empty axis and (D, N), got {shapes}')
     (batch, channels, length), d_state = u.shape, A.shape[1]
     _expect('A', A, (channels, d_state))
     _expect('delta', delta, u.shape)
@@ -84,7 +88,7 @@ def _scan_groups(u, delta, A, B, C, D, z, delta_bias, delta_softplus) -> tuple[T
     B, C = (x.unsqueeze(1) if x.dim() == 3 else x for x in (B, C))
     groups = max(B.shape[1], C.shape[1])
     if not {B.shape[1], C.shape[1]} <= {1, groups}:
-        raise ValueError(f'B and C: expected the same number of groups, got {B.shape[1]} and {C.shape[1]}')
+        raise UserValueError(f'B and C: expected the same number of groups, got {B.shape[1]} and {C.shape[1]}')
 
     def split(x: Tensor) -> Tensor:
         return x.unflatten(1, (groups, -1)).transpose(-1, -2)
@@ -161,12 +165,16 @@ def causal_conv1d_fn(
         ValueError: If shapes or devices do not fit.
     """
     if seq_idx is not None:
-        raise NotImplementedError('seq_idx: several sequences in one row are not supported, pass one sequence per row')
+        raise UserNotImplementedError(
+            'seq_idx: several sequences in one row are not supported, pass one sequence per row'
+        )
+    expect_tensors(x=x, weight=weight)
+    expect_optional_tensors(bias=bias, initial_states=initial_states, final_states_out=final_states_out)
     if activation not in (None, 'silu', 'swish'):
-        raise ValueError(f"activation={activation!r}: expected None, 'silu' or 'swish'")
+        raise UserValueError(f"activation={activation!r}: expected None, 'silu' or 'swish'")
     if x.dim() != 3 or 0 in x.shape or weight.dim() != 2 or weight.shape[1] == 0:
         shapes = f'{tuple(x.shape)} and {tuple(weight.shape)}'
-        raise ValueError(f'x and weight: expected (B, D, L) and (D, W) without an empty axis, got {shapes}')
+        raise UserValueError(f'x and weight: expected (B, D, L) and (D, W) without an empty axis, got {shapes}')
     batch, channels, length = x.shape
     history = weight.shape[1] - 1
     _expect('weight', weight, (channels, history + 1))
@@ -187,7 +195,7 @@ def causal_conv1d_fn(
 
 def _expect(name: str, x: Tensor | None, shape: tuple) -> None:
     if x is not None and tuple(x.shape) != tuple(shape):
-        raise ValueError(f'{name}: expected {tuple(shape)}, got {tuple(x.shape)}')
+        raise UserValueError(f'{name}: expected {tuple(shape)}, got {tuple(x.shape)}')
 
 
 def _widest(*tensors: Tensor | None) -> list[Tensor | None]:

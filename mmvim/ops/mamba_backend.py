@@ -18,8 +18,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .chunked import state_dtype
-from .walks import COLUMN, COLUMN_REVERSED, ROW_REVERSED, Walks
+from mmvim.errors import UserRuntimeError
+
+from .form import Form, Tensors
+from .walking import state_dtype, unwalked, walked
+from .walks import Walks
 
 # Some releases build the scan of Mamba-1 only when told to keep it.
 INSTALL = (
@@ -77,50 +80,34 @@ def _function(module: str, name: str) -> Callable:
     try:
         return getattr(import_module(module), name)
     except Exception as error:
-        raise RuntimeError(f"backend 'mamba_ssm': {module} cannot be imported, {error}") from error
+        raise UserRuntimeError(f"backend 'mamba_ssm': {module} cannot be imported, {error}") from error
 
 
-def scan(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    z: Tensor | None,
-    delta_bias: Tensor | None,
-    dt_weight: Tensor | None,
-    walks: Walks,
-    delta_softplus: bool,
-    u_step: bool,
-    param_step: bool,
-    merge: bool,
-    scale: float,
-    out_dtype: torch.dtype,
-) -> tuple[Tensor, Tensor]:
+def scan(inputs: Tensors, walks: Walks, form: Form, out_dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """``mmvim::scan`` of :mod:`mmvim.ops.library` on mamba-ssm: y and the last state."""
     selective_scan_fn = _function('mamba_ssm.ops.selective_scan_interface', 'selective_scan_fn')
     count = walks.num_walks
 
     def channels_first(x: Tensor, in_steps: bool) -> Tensor:  # (B, K, C, S)
-        return _walked(x, walks, in_steps).transpose(2, 3)
+        return walked(x, walks, in_steps).transpose(2, 3)
 
     def per_channel(x: Tensor | None) -> Tensor | None:  # (1|K, D, ...) to (K * D, ...)
         return None if x is None else x.expand(count, *x.shape[1:]).flatten(0, 1).contiguous()
 
-    delta = channels_first(delta, param_step)
-    if dt_weight is not None:
-        delta = dt_weight.to(delta.dtype) @ delta
-    B, C = (channels_first(x, param_step).contiguous() for x in (B, C))
+    delta = channels_first(inputs.delta, form.param_step)
+    if inputs.dt_weight is not None:
+        delta = inputs.dt_weight.to(delta.dtype) @ delta
+    B, C = (channels_first(x, form.param_step).contiguous() for x in (inputs.B, inputs.C))
     y, last_state = selective_scan_fn(
-        channels_first(u, u_step).flatten(1, 2), delta.flatten(1, 2), per_channel(A), B, C, per_channel(D),
-        delta_bias=per_channel(delta_bias), delta_softplus=delta_softplus, return_last_state=True,
+        channels_first(inputs.u, form.u_step).flatten(1, 2), delta.flatten(1, 2), per_channel(inputs.A), B, C,
+        per_channel(inputs.D), delta_bias=per_channel(inputs.delta_bias), delta_softplus=form.delta_softplus,
+        return_last_state=True,
     )  # fmt: skip
-    y = _unwalked(y.unflatten(1, (count, -1)).transpose(2, 3).to(state_dtype(u.dtype)), walks)
-    y = (y.sum(1) if merge else y) * scale
-    if z is not None:
-        gate = F.silu(z.to(y.dtype))
-        y = y * (gate if merge else gate.unsqueeze(1))
+    y = unwalked(y.unflatten(1, (count, -1)).transpose(2, 3).to(state_dtype(inputs.u.dtype)), walks)
+    y = (y.sum(1) if form.merge else y) * form.scale
+    if inputs.z is not None:
+        gate = F.silu(inputs.z.to(y.dtype))
+        y = y * (gate if form.merge else gate.unsqueeze(1))
     return y.to(out_dtype), last_state.unflatten(1, (count, -1))
 
 
@@ -131,45 +118,10 @@ def walk_conv(x: Tensor, weight: Tensor, bias: Tensor | None, walks: Walks, silu
         RuntimeError: If causal-conv1d is not compiled for the number of taps.
     """
     if weight.shape[-1] not in TAPS:
-        raise RuntimeError(f"backend 'mamba_ssm' takes 2 to 4 taps, got {weight.shape[-1]}; use backend='auto'")
+        raise UserRuntimeError(f"backend 'mamba_ssm' takes 2 to 4 taps, got {weight.shape[-1]}; use backend='auto'")
     causal_conv1d_fn = _function('causal_conv1d', 'causal_conv1d_fn')
-    walked = _walked(x.unsqueeze(1), walks, False).transpose(2, 3).flatten(1, 2).contiguous()
+    sequences = walked(x.unsqueeze(1), walks, False).transpose(2, 3).flatten(1, 2).contiguous()
     bias = None if bias is None else bias.flatten()
-    y = causal_conv1d_fn(walked, weight.flatten(0, 1), bias, activation='silu' if silu else None)
+    y = causal_conv1d_fn(sequences, weight.flatten(0, 1), bias, activation='silu' if silu else None)
     y = y.unflatten(1, (walks.num_walks, -1)).transpose(2, 3)
-    return y.contiguous() if step else _unwalked(y, walks)
-
-
-def _walked(x: Tensor, walks: Walks, in_steps: bool) -> Tensor:
-    """(B, 1|K, S or L, C) to (B, K, S, C) in walking order; zero at a step without a token."""
-    x = x.expand(-1, walks.num_walks, -1, -1)
-    if in_steps:
-        return x
-    if walks.table is None:
-        return torch.stack([_reordered(x[:, k], kind, walks) for k, kind in enumerate(walks.kinds)], 1)
-    tokens = walks.tokens(x.device)
-    taken = [x[:, k].index_select(1, order.clamp(min=0)) for k, order in enumerate(tokens)]
-    return torch.stack(taken, 1).where((tokens >= 0).unsqueeze(-1), 0)
-
-
-def _reordered(x: Tensor, kind: int, walks: Walks) -> Tensor:
-    """Tokens (B, L, C) in the order of a kind of walk."""
-    if kind in (COLUMN, COLUMN_REVERSED):
-        x = x.unflatten(1, (walks.height, walks.width)).transpose(1, 2).flatten(1, 2)
-    return x.flip(1) if kind in (ROW_REVERSED, COLUMN_REVERSED) else x
-
-
-def _unwalked(y: Tensor, walks: Walks) -> Tensor:
-    """(B, K, S, D) back to tokens, (B, K, L, D); zero where a walk does not visit."""
-    if walks.table is None:
-        back = []
-        for k, kind in enumerate(walks.kinds):
-            x = y[:, k].flip(1) if kind in (ROW_REVERSED, COLUMN_REVERSED) else y[:, k]
-            if kind in (COLUMN, COLUMN_REVERSED):
-                x = x.unflatten(1, (walks.width, walks.height)).transpose(1, 2).flatten(1, 2)
-            back.append(x)
-        return torch.stack(back, 1)
-    # One spare place behind the last token takes what steps without a token would write.
-    tokens = walks.tokens(y.device)
-    index = tokens.where(tokens >= 0, walks.num_tokens)[None, :, :, None].expand_as(y)
-    return y.new_zeros(*y.shape[:2], walks.num_tokens + 1, y.shape[-1]).scatter(2, index, y)[:, :, :-1]
+    return y.contiguous() if step else unwalked(y, walks)

@@ -14,14 +14,20 @@ all that the models of this family need:
 ============================  =========================================================================
 """
 
-from collections.abc import Sequence
-from functools import lru_cache
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache, wraps
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 
-ROW, COLUMN, ROW_REVERSED, COLUMN_REVERSED = range(4)
+from mmvim.errors import UserTypeError, UserValueError
+
+ROW, COLUMN, ROW_REVERSED, COLUMN_REVERSED = _KINDS = (0, 1, 2, 3)
+_SIZES = (int, torch.SymInt)
 CACHED_GRIDS = 32  # tables kept per factory; training at random sizes must not grow without bound
 
 
@@ -39,6 +45,31 @@ class Walks(NamedTuple):
     width: int
     kinds: tuple[int, ...] = ()
     table: Tensor | None = None
+
+    def check(self) -> None:
+        """Whether this can be walked; the values of a table are :func:`check_table`'s matter.
+
+        Raises:
+            TypeError: If a field is of the wrong type.
+            ValueError: If a size is negative, a kind does not exist, or there are both kinds and a table, or neither.
+        """
+        height, width, kinds, table = self
+        if not (isinstance(height, _SIZES) and isinstance(width, _SIZES)):
+            raise UserTypeError(f'walks: height and width must be integers, got {height!r} and {width!r}')
+        if height < 0 or width < 0:
+            raise UserValueError(f'walks: expected a grid of height x width tokens, got {height} x {width}')
+        if table is not None:
+            if not isinstance(table, Tensor) or table.dim() != 2 or table.dtype != torch.int32:
+                raise UserTypeError('walks: a table must be an int32 tensor (K, S); walks.from_table makes one')
+            if kinds:
+                raise UserValueError('walks: expected kinds or a table, got both')
+        elif not kinds:
+            raise UserValueError('walks: expected at least one kind of walk, or a table; see mmvim.ops.walks')
+        for kind in kinds:
+            if kind not in _KINDS:
+                raise UserValueError(
+                    f'walks: kinds are 0 to 3 (ROW, COLUMN, ROW_REVERSED, COLUMN_REVERSED), got {kind!r}'
+                )
 
     @property
     def num_tokens(self) -> int:
@@ -88,23 +119,62 @@ def from_table(table: Tensor | Sequence[Sequence[int]], height: int, width: int)
     Raises:
         ValueError: If the table is not (K, S), leaves the grid, or a walk visits a token twice.
     """
-    table = torch.as_tensor(table)
-    if table.dim() != 2 or table.numel() == 0 or table.is_floating_point():
-        raise ValueError(f'a table of walks is made of integers (K, S), got {table.dtype} {tuple(table.shape)}')
-    low, high = int(table.min()), int(table.max())
+    with plain_tensors():
+        table = torch.as_tensor(table, device=table.device if isinstance(table, Tensor) else 'cpu')
+        if table.dim() != 2 or table.numel() == 0 or table.is_floating_point():
+            raise UserValueError(f'a table of walks is made of integers (K, S), got {table.dtype} {tuple(table.shape)}')
+        check_table(table, height, width)
+        return Walks(height, width, table=table.to(torch.int32).clone(memory_format=torch.contiguous_format))
+
+
+def check_table(table: Tensor, height: int, width: int) -> None:
+    """Hold the values of a table against the grid.
+
+    Raises:
+        ValueError: If the table leaves the grid, or a walk visits a token twice.
+    """
+    low, high = (int(x) for x in table.aminmax())
     if low < -1 or high >= height * width:
-        raise ValueError(
+        raise UserValueError(
             f'walks leave the grid: {height} x {width} tokens are numbered 0 to {height * width - 1} '
             f'(-1 for no token), the table has {low if low < -1 else high}'
         )
     for k, walk in enumerate(table):
         visited, visits = walk[walk >= 0].unique(return_counts=True)
         if (visits > 1).any():
-            raise ValueError(f'walk {k} visits token {int(visited[visits > 1][0])} more than once')
-    return Walks(height, width, table=table.to(torch.int32).contiguous())
+            raise UserValueError(f'walk {k} visits token {int(visited[visits > 1][0])} more than once')
 
 
-@lru_cache(CACHED_GRIDS)
+@contextmanager
+def plain_tensors() -> Iterator[None]:
+    """Tensors made here are ordinary ones: not of inference mode, of a default device or of a tracer."""
+    with _disable_current_modes(), torch.inference_mode(False):
+        yield
+
+
+def _kept(build: Callable[..., Walks]) -> Callable[..., Walks]:
+    """A factory that builds each table once. What a caller writes into it is not what the next one gets."""
+
+    @lru_cache(CACHED_GRIDS)
+    def made(*args) -> list[Walks]:
+        walks = build(*args)
+        return [walks, walks._replace(table=walks.table.clone())]  # what is handed out, and what it should be
+
+    @wraps(build)
+    def factory(*args, **kwargs) -> Walks:
+        if kwargs:
+            args = inspect.signature(build).bind(*args, **kwargs).args
+        with plain_tensors():
+            cell = made(*args)
+            if not torch.equal(cell[0].table, cell[1].table):
+                cell[0] = cell[1]._replace(table=cell[1].table.clone())
+            return cell[0]
+
+    factory.cache_info = made.cache_info
+    return factory
+
+
+@_kept
 def local(height: int, width: int, names: tuple[str, ...]) -> Walks:
     """LocalMamba's directions (https://arxiv.org/abs/2403.09338): ``'h'``, ``'v'``, ``'wK'``, also with ``'_flip'``.
 
@@ -112,7 +182,7 @@ def local(height: int, width: int, names: tuple[str, ...]) -> Walks:
     and the bottom to whole windows; a padded place is a step without a token. ``_flip`` reverses the walk, padding
     included. Shorter walks are filled up with such steps at their end.
     """
-    grid = torch.arange(height * width).view(height, width)
+    grid = torch.arange(height * width, device='cpu').view(height, width)
     orders = []
     for name in names:
         direction = name.removesuffix('_flip')
@@ -123,10 +193,10 @@ def local(height: int, width: int, names: tuple[str, ...]) -> Walks:
         elif direction[:1] == 'w' and direction[1:].isdigit() and int(direction[1:]) > 0:
             order = _windows(grid, int(direction[1:]))
         else:
-            raise ValueError(f"direction {name!r}: expected 'h', 'v' or 'wK' (a window of K x K), or one + '_flip'")
+            raise UserValueError(f"direction {name!r}: expected 'h', 'v' or 'wK' (a window of K x K), or one + '_flip'")
         orders.append(order if name == direction else order.flip(0))
     steps = max(len(order) for order in orders)
-    table = torch.full((len(orders), steps), -1)
+    table = torch.full((len(orders), steps), -1, device='cpu')
     for row, order in zip(table, orders, strict=True):
         row[: len(order)] = order
     return from_table(table, height, width)
@@ -139,10 +209,10 @@ def _windows(grid: Tensor, size: int) -> Tensor:
     return windows.flatten()
 
 
-@lru_cache(CACHED_GRIDS)
+@_kept
 def snake(height: int, width: int) -> Walks:
     """PlainMamba's continuous scan (https://arxiv.org/abs/2403.17695): snakes along rows and columns, with reverses."""
-    grid = torch.arange(height * width).view(height, width)
+    grid = torch.arange(height * width, device='cpu').view(height, width)
     by_rows, by_columns = _boustrophedon(grid), _boustrophedon(grid.t())
     return from_table(torch.stack([by_rows, by_rows.flip(0), by_columns, by_columns.flip(0)]), height, width)
 
@@ -153,7 +223,7 @@ def _boustrophedon(grid: Tensor) -> Tensor:
     return turned.flatten()
 
 
-@lru_cache(CACHED_GRIDS)
+@_kept
 def strided(height: int, width: int) -> Walks:
     """EfficientVMamba's skip sampling (https://arxiv.org/abs/2403.09977): four disjoint sub-grids with step 2.
 
@@ -161,7 +231,7 @@ def strided(height: int, width: int) -> Walks:
     and fourth along columns. An odd grid is padded at the right and the bottom by steps without a token.
     """
     grid = torch.nn.functional.pad(
-        torch.arange(height * width).view(height, width), (0, width % 2, 0, height % 2), value=-1
+        torch.arange(height * width, device='cpu').view(height, width), (0, width % 2, 0, height % 2), value=-1
     )
     orders = [grid[0::2, 0::2], grid[1::2, 0::2].t(), grid[0::2, 1::2], grid[1::2, 1::2].t()]
     return from_table(torch.stack([order.flatten() for order in orders]), height, width)

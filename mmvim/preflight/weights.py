@@ -42,7 +42,7 @@ def find_checkpoint(source: str) -> Finding:
 
 def examine_weights() -> Iterator[Finding]:
     """The official weights, where the configs expect them."""
-    official = import_module('mmvim.zoo').OFFICIAL_WEIGHTS
+    official = import_module('mmvim.catalogue').OFFICIAL_WEIGHTS
     present = [name for name in official if (WEIGHTS / name).is_file()]
     for name in present:
         yield Finding('weights', True, f'{WEIGHTS / name}, {Path(WEIGHTS, name).stat().st_size / 2**20:.0f} MiB')

@@ -19,6 +19,7 @@ from mmvim.checkpoints import load_model, to_official
 from mmvim.checkpoints.classifier import to_classifier
 from mmvim.checkpoints.families import family_of
 from mmvim.engine.quiet import quiet
+from mmvim.errors import UserValueError
 from mmvim.models.build import build_untrained
 from mmvim.paths import ROOT
 
@@ -67,12 +68,12 @@ def _check_one(model: Model, zoo: Sequence[Model], folder: Path) -> str:
     cfg = Config.fromfile(ROOT / model.config)
     named = Path((cfg.model.backbone.get('init_cfg') or {}).get('checkpoint', '')).name or None
     if named != model.start:
-        raise ValueError(f'the config starts from {named}, the record says {model.start}')
+        raise UserValueError(f'the config starts from {named}, the record says {model.start}')
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         module = build(cfg.model)
         count = sum(parameter.numel() for parameter in module.parameters())
         if count != model.parameters:
-            raise ValueError(f'{count:,} parameters were built, the record says {model.parameters:,}')
+            raise UserValueError(f'{count:,} parameters were built, the record says {model.parameters:,}')
         done = []
         classifiers = [other for other in zoo if other.variant == model.variant and other.task == 'imagenet']
         if model.start is not None and classifiers:
@@ -123,7 +124,7 @@ def spoil(module: nn.Module) -> None:
 def _compare(expected: dict[str, Tensor], found: dict[str, Tensor], name: str) -> None:
     other = [key for key in expected if key not in found or not torch.equal(expected[key], found[key])]
     if other or len(expected) != len(found):
-        raise ValueError(f'{name}: {len(other)} tensors are not what stands in the file, such as {other[:3]}')
+        raise UserValueError(f'{name}: {len(other)} tensors are not what stands in the file, such as {other[:3]}')
 
 
 def _check_start(module: BaseModel, file: str, classifier: Model, folder: Path) -> None:
@@ -143,7 +144,7 @@ def _check_start(module: BaseModel, file: str, classifier: Model, folder: Path) 
     backbone.init_weights()
     bad = [key for key, value in backbone.state_dict().items() if not torch.isfinite(value).all()]
     if bad:
-        raise ValueError(f'{file} left {len(bad)} tensors of the backbone as they were, such as {bad[:3]}')
+        raise UserValueError(f'{file} left {len(bad)} tensors of the backbone as they were, such as {bad[:3]}')
 
 
 @torch.no_grad()
@@ -157,7 +158,7 @@ def run(module: BaseModel, task: str) -> None:
     (sample,) = module.test_step({'inputs': [image], 'data_samples': [_sample(task)]})
     for name, value in _predictions(sample, task).items():
         if not value.numel() or not torch.isfinite(value.float()).all():
-            raise ValueError(f'{name} {tuple(value.shape)} of the prediction is empty or not finite')
+            raise UserValueError(f'{name} {tuple(value.shape)} of the prediction is empty or not finite')
 
 
 def _sample(task: str) -> Any:

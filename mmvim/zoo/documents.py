@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mmvim.catalogue import MODELS
 from mmvim.catalogue.records import Model
+from mmvim.errors import UserValueError
 from mmvim.files import write_whole
 from mmvim.markdown import markdown_table
 
@@ -90,7 +91,7 @@ def between_markers(text: str, part: str) -> str:
     head, found, rest = text.partition(f'{begin}\n')
     _, closed, tail = rest.partition(end)
     if not (found and closed):
-        raise ValueError(f'the README needs a line {begin} and below it a line {end}, for the table of models')
+        raise UserValueError(f'the README needs a line {begin} and below it a line {end}, for the table of models')
     return f'{head}{begin}\n{part}{end}{tail}'
 
 

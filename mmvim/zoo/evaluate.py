@@ -12,7 +12,9 @@ from mmengine.config import Config
 from rich.console import Console
 
 from mmvim.catalogue.records import DATASETS
+from mmvim.errors import UserFileNotFoundError, UserRuntimeError
 from mmvim.paths import ROOT
+from mmvim.preflight.finding import Finding, demand
 
 from .process import run_test
 from .report import write_report
@@ -103,7 +105,9 @@ def _alone(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise RuntimeError(f'another evaluation writes into {folder}: wait for it, or give another --out') from None
+            raise UserRuntimeError(
+                f'another evaluation writes into {folder}: wait for it, or give another --out'
+            ) from None
         yield
 
 
@@ -153,13 +157,11 @@ def evaluation_config(job: Job, settings: Settings) -> Config:
 
 def _find_data(folder: Path, task: str) -> Path:
     places, inside = _PLACES[task]
-    for place in places:
-        if (folder / place / inside).is_dir():
-            return (folder / place).resolve()
-    raise FileNotFoundError(
-        f'{DATASETS[task]} is not in {folder}: expected {folder / places[0] / inside}; put or link it there, or give '
-        '--data another folder'
-    )
+    place = next((folder / place for place in places if (folder / place / inside).is_dir()), None)
+    found = f'{DATASETS[task]} is not in {folder}: expected {folder / places[0] / inside}'
+    remedy = 'put or link it there, or give --data another folder'
+    demand([Finding(DATASETS[task], place is not None, found, remedy)], UserFileNotFoundError)
+    return place.resolve()
 
 
 def _digest(cfg: Config) -> str:

@@ -4,41 +4,10 @@ from collections.abc import Sequence
 
 import yaml
 
-from mmvim.catalogue.records import Model
+from mmvim.catalogue import FAMILIES
+from mmvim.catalogue.records import Family, Model
 
 GENERATED = 'Written by `python tools/zoo.py write` from mmvim/catalogue; change the records there.'
-_COLLECTIONS = {
-    'Vim': {
-        'License': 'Apache License 2.0',
-        'Metadata': {'Architecture': ['Selective State Space Model', 'Bidirectional Scan']},
-        'Paper': {
-            'Title': 'Vision Mamba: Efficient Visual Representation Learning with Bidirectional State Space Model',
-            'URL': 'https://arxiv.org/abs/2401.09417',
-        },
-        'README': 'configs/vim/README.md',
-        'Code': 'https://github.com/hustvl/Vim',
-    },
-    'VMamba': {
-        'License': 'MIT License',
-        'Metadata': {'Architecture': ['Selective State Space Model', 'Cross Scan']},
-        'Paper': {'Title': 'VMamba: Visual State Space Model', 'URL': 'https://arxiv.org/abs/2401.10166'},
-        'README': 'configs/vmamba/README.md',
-        'Code': 'https://github.com/MzeroMiko/VMamba',
-    },
-    'MambaOut': {
-        'Metadata': {'Architecture': ['Gated CNN']},
-        'Paper': {
-            'Title': 'MambaOut: Do We Really Need Mamba for Vision?',
-            'URL': 'https://arxiv.org/abs/2405.07992',
-        },
-        'README': 'configs/mambaout/README.md',
-        'Code': 'https://github.com/yuweihao/MambaOut',
-    },
-    'Baselines': {
-        'Metadata': {'Architecture': ['Vision Transformer', 'Swin Transformer', 'ResNet', 'ConvNeXt']},
-        'README': 'configs/baselines/README.md',
-    },
-}
 _TASKS = {
     'mIoU': 'Semantic Segmentation',
     'mIoU (ms+flip)': 'Semantic Segmentation',
@@ -63,12 +32,8 @@ def to_yaml(value: object) -> str:
 
 def metafile(models: Sequence[Model], own: str) -> str:
     """The text of a ``metafile.yml``; collections belong into the folder ``own`` that has their README."""
-    families = dict.fromkeys(model.family for model in models)
-    collections = [
-        {'Name': family, **_COLLECTIONS[family]}
-        for family in families
-        if _COLLECTIONS[family]['README'].startswith(f'configs/{own}/')
-    ]
+    families = [FAMILIES[name] for name in dict.fromkeys(model.family for model in models)]
+    collections = [_collection(family) for family in families if family.readme.startswith(f'configs/{own}/')]
     content = {'Collections': collections} if collections else {}
     content['Models'] = [_meta_entry(model) for model in models]
     said = (
@@ -77,6 +42,14 @@ def metafile(models: Sequence[Model], own: str) -> str:
         '# published weights there are none: nobody could check them.\n'
     )
     return said + to_yaml(content)
+
+
+def _collection(family: Family) -> dict:
+    entry = {'Name': family.name, 'License': family.license, 'Metadata': {'Architecture': list(family.architecture)}}
+    if family.paper:
+        entry['Paper'] = dict(zip(('Title', 'URL'), family.paper, strict=True))
+    entry |= {'README': family.readme, 'Code': family.code}
+    return {key: value for key, value in entry.items() if value is not None}
 
 
 def _meta_entry(model: Model) -> dict:

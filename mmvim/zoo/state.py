@@ -5,6 +5,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from mmvim.errors import UserValueError
 from mmvim.files import write_whole
 
 
@@ -27,7 +28,7 @@ class State:
                 content = json.loads(path.read_text())
                 self.results, self.failures = content['results'], content['failures']
             except (ValueError, KeyError, TypeError) as error:
-                raise ValueError(f'{path} is damaged ({error!r}): delete it to evaluate everything anew') from error
+                raise UserValueError(f'{path} is damaged ({error!r}): delete it to evaluate everything anew') from error
 
     def has(self, job: str, request: dict[str, Any]) -> bool:
         """Whether a job was done, and of the same request."""

@@ -9,6 +9,7 @@ from urllib.parse import urlparse
 
 from mmvim.catalogue.records import Model, OfficialFile
 from mmvim.checkpoints.download import download
+from mmvim.errors import UserFileNotFoundError, UserValueError
 from mmvim.files import write_whole
 
 #: Keeps the checksums of what was downloaded; lies beside the weights.
@@ -45,7 +46,9 @@ class Weights:
             return self._own(model), sha256(self._own(model))
         file = model.weights
         if file is None:
-            raise FileNotFoundError(f'no weights of {model.name} were published: put your own into {self._own(model)}')
+            raise UserFileNotFoundError(
+                f'no weights of {model.name} were published: put your own into {self._own(model)}'
+            )
         path = self.folder / file.name
         if not path.is_file():
             self._fetch(file, path)
@@ -60,16 +63,18 @@ class Weights:
         host = urlparse(file.address).netloc
         by_hand = f'download it from {file.page} and put it into {self.folder}/'
         if not self.download:
-            raise FileNotFoundError(f'{path} is missing: {by_hand}, or leave --no-download out')
+            raise UserFileNotFoundError(f'{path} is missing: {by_hand}, or leave --no-download out')
         if host in self._unreachable:
-            raise FileNotFoundError(f'{path} is missing, and {host} {self._unreachable[host]}: {by_hand}')
+            raise UserFileNotFoundError(f'{path} is missing, and {host} {self._unreachable[host]}: {by_hand}')
         try:
             checksum, size = download(file.address, path)
         except HTTPError as error:
-            raise FileNotFoundError(f'{file.address} answers {error.code} {error.reason}: {by_hand}') from error
+            raise UserFileNotFoundError(f'{file.address} answers {error.code} {error.reason}: {by_hand}') from error
         except (URLError, TimeoutError) as error:
             self._unreachable[host] = f'cannot be reached ({getattr(error, "reason", error)})'
-            raise FileNotFoundError(f'{path} is missing, and {host} {self._unreachable[host]}: {by_hand}') from error
+            raise UserFileNotFoundError(
+                f'{path} is missing, and {host} {self._unreachable[host]}: {by_hand}'
+            ) from error
         if file.sha256 is None:
             when = datetime.now().isoformat(timespec='seconds')
             entry = {'sha256': checksum, 'bytes': size, 'address': file.address, 'downloaded': when}
@@ -87,7 +92,7 @@ class Weights:
         if expected is None and file.name in self._recorded():
             expected, of = self._recorded()[file.name]['sha256'], 'recorded when it was downloaded'
         if expected not in (None, checksum):
-            raise ValueError(
+            raise UserValueError(
                 f'{path} is damaged or another file: its SHA-256 is {checksum}, {of} is {expected}; delete it and '
                 'start again to download it anew'
             )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils.data import DataLoader, Dataset
 
 from mmvim.checkpoints import read
 from mmvim.commands import run_tool, tta
@@ -263,6 +264,21 @@ def test_a_traceback_can_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv('MMVIM_TRACEBACK', '1')
     with pytest.raises(UserValueError, match='no such thing'):
         run_tool(fail)
+
+
+class Damaged(Dataset):
+    """Two images that cannot be read."""
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> None:
+        raise UserValueError(f'{index}.png is no image')
+
+
+def test_a_sentence_comes_alone_out_of_a_process_that_loads_images() -> None:
+    with pytest.raises(SystemExit, match=r'^error: 0\.png is no image$'):
+        run_tool(lambda: next(iter(DataLoader(Damaged(), num_workers=1))))
 
 
 def test_what_the_package_refuses_is_a_sentence(tmp_path: Path) -> None:

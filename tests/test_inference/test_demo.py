@@ -311,6 +311,10 @@ def test_classes_and_colours(models: Path, kind: str, tmp_path: Path) -> None:
     assert meta_of({'dataset_meta': {'classes': ['one'] * count}}) == ('one', *expected[1:])
     assert meta_of({'CLASSES': ['one'] * count, 'PALETTE': [[1, 2, 3]] * count}) == ('one', (1, 2, 3), count)
     assert meta_of({'dataset_meta': {'classes': ['one'] * 99}}) == expected
+    with pytest.raises(ValueError, match=r'x\.pth: its names of classes are no flat list of texts'):
+        meta_of({'dataset_meta': {'classes': [['one']] * count}})
+    with pytest.raises(ValueError, match=r'x\.pth: its colours of classes are no flat list'):
+        meta_of({'dataset_meta': {'classes': ['one'] * count, 'palette': [[[1], 2, 3]] * count}})
     cfg.test_dataloader.dataset.metainfo = {'classes': ('other', 'number')}
     if kind == 'segmentor':
         cfg.test_dataloader.dataset.type = 'BaseSegDataset'

@@ -5,6 +5,7 @@ import torch
 
 from mmvim.ops import backends
 from mmvim.ops.__main__ import lines
+from mmvim.ops.backends import Implementation
 
 
 @pytest.fixture
@@ -51,7 +52,8 @@ def cards(monkeypatch, *capabilities):
 
 def test_report_with_kernels(cuda, monkeypatch):
     built = 'compiled CUDA kernels for sm_80, sm_90a, compute_80 (PTX)'
-    assert backends.resolve('auto', torch.device('cuda')) == backends.resolve('cuda', torch.device('cuda')) == ''
+    for name in ('auto', 'cuda'):
+        assert backends.resolve(name, torch.device('cuda')) is Implementation.DISPATCHED
     assert f'backend cuda: {built}; no GPU is visible' in lines()
     cards(monkeypatch, (8, 6), (9, 0))
     assert f'backend cuda: {built}' in lines()
@@ -107,8 +109,8 @@ def test_why_there_are_no_cuda_kernels(cuda, monkeypatch):
 
 
 def test_float64_has_no_kernels_on_a_gpu(cuda):
-    assert backends.resolve('auto', torch.device('cuda'), wide=True) == 'torch'
-    assert backends.resolve('auto', torch.device('cpu'), wide=True) == ''
+    assert backends.resolve('auto', torch.device('cuda'), wide=True) is Implementation.TORCH
+    assert backends.resolve('auto', torch.device('cpu'), wide=True) is Implementation.DISPATCHED
     message = "'cuda' takes float32, bfloat16 and float16, got float64; use backend='auto' or 'torch'"
     with pytest.raises(RuntimeError, match=message):
         backends.resolve('cuda', torch.device('cuda'), wide=True)
@@ -122,7 +124,7 @@ def test_asking_for_a_backend_that_is_absent(no_kernels, device):
 
 def test_environment(no_kernels, monkeypatch):
     monkeypatch.setenv('MMVIM_BACKEND', 'torch')
-    assert backends.resolve('auto', torch.device('cpu')) == 'torch'
+    assert backends.resolve('auto', torch.device('cpu')) is Implementation.TORCH
     assert backends.describe('cpu').endswith('(MMVIM_BACKEND=torch)')
     monkeypatch.setenv('MMVIM_BACKEND', 'cpu')
     assert any(line.startswith("cpu tensors, scans: none (backend 'cpu' is not available") for line in lines())

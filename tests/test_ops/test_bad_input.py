@@ -1,10 +1,11 @@
 """What does not fit is refused in one sentence: which argument, expected, got."""
 
+import numpy as np
 import pytest
 import torch
 
-from mmvim.ops import scan, walk_conv, walks
-from mmvim.ops.testing import scan_case
+from mmvim.ops import causal_conv1d_fn, scan, selective_scan_fn, walk_conv, walks
+from mmvim.ops.testing import BACKENDS, TENSORS, scan_case
 
 WALK = walks.bidirectional(6)
 
@@ -88,3 +89,179 @@ def test_walk_conv(change, error, message):
     walk_conv(**case)
     with pytest.raises(error, match=message):
         walk_conv(**{**case, **change})
+
+
+TENSOR = 'expected a tensor, got'
+NOT_A_TENSOR = [None, 3.0, [[1.0]], np.ones((2, 6, 5), np.float32)]
+
+
+@pytest.mark.parametrize('value', NOT_A_TENSOR, ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize('name', ['u', 'delta', 'A', 'B', 'C'])
+def test_what_is_no_tensor(name, value):
+    case = scan_case(WALK, dtype=torch.float32)
+    with pytest.raises(TypeError, match=f'^{name}: {TENSOR} {type(value).__name__}$'):
+        scan(**{**case, name: value})
+
+
+@pytest.mark.parametrize('name', ['D', 'z', 'delta_bias', 'dt_weight'])
+def test_optional_arguments_that_are_no_tensor(name):
+    case = scan_case(WALK, dtype=torch.float32)
+    with pytest.raises(TypeError, match=f'^{name}: expected a tensor or None, got float$'):
+        scan(**{**case, name: 1.0})
+
+
+@pytest.mark.parametrize(
+    ('change', 'error', 'message'),
+    [
+        ({'u': torch.tensor(1.0)}, ValueError, 'u: expected 3 or 4 axes, got a scalar'),
+        ({'A': torch.tensor(-1.0)}, ValueError, r'A: expected 3 axes, the first of 1 or K, got \(\)'),
+        ({'A': -torch.ones(5, 3)}, ValueError, r'A: expected 3 axes, the first of 1 or K, got \(5, 3\)'),
+        ({'dt_weight': torch.tensor(1.0)}, ValueError, r'dt_weight: expected 3 axes'),
+        ({'D': torch.tensor(1.0)}, ValueError, r'D: expected'),
+        ({'z': torch.tensor(1.0)}, ValueError, r'z: expected'),
+        ({'walks': None}, TypeError, 'walks: expected walks of mmvim.ops.walks, .* got NoneType'),
+        ({'walks': 'cross'}, TypeError, 'walks: expected walks of mmvim.ops.walks, .* got str'),
+        ({'walks': (2, 3, (0,), None)}, TypeError, 'walks: expected walks of mmvim.ops.walks, .* got tuple'),
+        ({'scale': 'half'}, TypeError, "scale: expected a number, got 'half'"),
+        ({'scale': None}, TypeError, 'scale: expected a number, got None'),
+        ({'out_dtype': 'float32'}, TypeError, "out_dtype: expected None or one of float32, .*, got 'float32'"),
+        ({'out_dtype': torch.int32}, TypeError, 'out_dtype: expected None or one of float32, .*, got torch.int32'),
+        ({'walks': walks.Walks(-2, -3, (0, 2))}, ValueError, 'walks: expected a grid .*, got -2 x -3'),
+        ({'walks': walks.Walks(1, 6, (0, 4))}, ValueError, 'walks: kinds are 0 to 3 .*, got 4'),
+        ({'walks': walks.Walks(1, 6, (-1, 0))}, ValueError, 'walks: kinds are 0 to 3 .*, got -1'),
+        ({'walks': walks.Walks(1, 6)}, ValueError, 'walks: expected at least one kind of walk, or a table'),
+        ({'walks': walks.Walks('1', 6, (0, 2))}, TypeError, "walks: height and width must be integers, got '1' and 6"),
+        ({'walks': walks.Walks(1, 6, table=[[0, 1]])}, TypeError, 'walks: a table must be an int32 tensor'),
+        ({'walks': walks.Walks(1, 6, table=torch.zeros(2, 6))}, TypeError, 'walks: a table must be an int32 tensor'),
+        ({'walks': walks.Walks(1, 6, (0, 2), torch.zeros(2, 6).int())}, ValueError, 'expected kinds or a table'),
+    ],
+)  # fmt: skip
+def test_values_of_another_kind(change, error, message):
+    case = scan_case(WALK, dtype=torch.float32)
+    with pytest.raises(error, match=message) as caught:
+        scan(**{**case, **change})
+    assert '\n' not in str(caught.value)
+
+
+def test_numbers_of_numpy_are_numbers():
+    case = scan_case(WALK, dtype=torch.float32)
+    assert torch.equal(scan(**{**case, 'scale': np.float32(0.5)}), scan(**{**case, 'scale': 0.5}))
+
+
+@pytest.mark.parametrize('value', NOT_A_TENSOR, ids=lambda value: type(value).__name__)
+def test_convolutions_of_what_is_no_tensor(value):
+    x, weight = torch.zeros(2, 6, 5), torch.zeros(2, 5, 4)
+    with pytest.raises(TypeError, match=f'^x: {TENSOR}'):
+        walk_conv(value, weight, walks=WALK)
+    with pytest.raises(TypeError, match=f'^weight: {TENSOR}'):
+        walk_conv(x, value, walks=WALK)
+    with pytest.raises(TypeError, match=f'^x: {TENSOR}'):
+        causal_conv1d_fn(value, weight[0])
+    with pytest.raises(TypeError, match=f'^A: {TENSOR}'):
+        selective_scan_fn(x, x, value, x, x)
+
+
+def test_many_taps():
+    x, weight = torch.zeros(2, 6, 5), torch.zeros(2, 5, 1000)
+    if 'cpu' in BACKENDS:
+        with pytest.raises(
+            RuntimeError, match="^weight: the compiled kernels take 1 to 32 taps, got 1000; use .*'torch'$"
+        ):
+            walk_conv(x, weight, walks=WALK)
+    if 'torch' in BACKENDS:
+        assert walk_conv(x, weight, walks=WALK, backend='torch').shape == (2, 2, 6, 5)
+
+
+# Walks by hand, and the operators themselves --------------------------------------------------------------------------
+
+OUTSIDE = {'beyond': [[0, 1, 2, 3, 4, 6]], 'far': [[0, 2**31 - 1]], 'before': [[0, -2]], 'far before': [[-(2**31)]]}
+
+
+def raw(case, table, kinds=(), height=1, width=6, suffix=''):
+    tensors = [case[name] for name in TENSORS]
+    flags = table, kinds, height, width, True, False, False, True, 1.0, torch.float32, False
+    return getattr(torch.ops.mmvim, f'scan{suffix}')(*tensors, *flags)
+
+
+@pytest.fixture
+def one_walk():
+    return scan_case(walks.rows(6), dtype=torch.float32)
+
+
+@pytest.mark.parametrize('backend', BACKENDS)
+@pytest.mark.parametrize('name', OUTSIDE)
+def test_tables_by_hand_that_leave_the_grid(name, backend, one_walk):
+    by_hand = walks.Walks(1, 6, table=torch.tensor(OUTSIDE[name], dtype=torch.int32))
+    with pytest.raises(ValueError, match='walks leave the grid: 1 x 6 tokens are numbered 0 to 5'):
+        scan(**{**one_walk, 'walks': by_hand}, backend=backend)
+    with pytest.raises(ValueError, match='walks leave the grid'):
+        walk_conv(torch.zeros(2, 6, 5), torch.zeros(1, 5, 4), walks=by_hand, backend=backend)
+
+
+def test_tables_by_hand_that_visit_twice(one_walk):
+    with pytest.raises(ValueError, match='walk 0 visits token 3 more than once'):
+        scan(**{**one_walk, 'walks': walks.Walks(1, 6, table=torch.tensor([[3, 3]], dtype=torch.int32))})
+
+
+@pytest.mark.parametrize('suffix', ['', '_torch'])
+@pytest.mark.parametrize('name', OUTSIDE)
+def test_operators_refuse_tables_that_leave_the_grid(name, suffix, one_walk):
+    table = torch.tensor(OUTSIDE[name], dtype=torch.int32)
+    with pytest.raises((ValueError, RuntimeError), match='walks leave the grid'):
+        raw(one_walk, table, suffix=suffix)
+    conv = getattr(torch.ops.mmvim, f'walk_conv{suffix}')
+    with pytest.raises((ValueError, RuntimeError), match='walks leave the grid'):
+        conv(torch.zeros(2, 6, 5), torch.zeros(1, 5, 4), None, table, (), 1, 6, True, False)
+    grad, empty = torch.zeros(2, 6, 5), torch.empty(0)
+    tensors = [one_walk[name] for name in TENSORS]
+    with pytest.raises((ValueError, RuntimeError), match='walks leave the grid'):
+        getattr(torch.ops.mmvim, f'scan_backward{suffix}')(
+            grad, *tensors, table, empty, (), 1, 6, True, False, False, True, 1.0
+        )
+
+
+@pytest.mark.parametrize('suffix', ['', '_torch'])
+@pytest.mark.parametrize(
+    ('kinds', 'height', 'width', 'message'),
+    [
+        ((4,), 1, 6, 'kinds (of walks )?are 0 to 3'),
+        ((-1,), 1, 6, 'kinds (of walks )?are 0 to 3'),
+        ((0,), -1, -6, 'grid'),
+    ],
+)
+def test_operators_refuse_kinds_and_grids(kinds, height, width, message, suffix, one_walk):
+    with pytest.raises((ValueError, RuntimeError), match=message):
+        raw(one_walk, None, kinds, height, width, suffix)
+
+
+@pytest.mark.parametrize('backend', BACKENDS)
+def test_a_table_is_checked_again_after_a_change_in_place(backend, one_walk):
+    walk = walks.from_table([[0, 1, 2]], 1, 6)
+    case = {**one_walk, 'walks': walk}
+    scan(**case, backend=backend)
+    walk.table[0, 0] = 6
+    with pytest.raises(ValueError, match='walks leave the grid'):
+        scan(**case, backend=backend)
+    walk.table[0, 0] = 5
+    want = scan(**{**case, 'walks': walks.from_table([[5, 1, 2]], 1, 6)}, backend=backend)
+    assert torch.equal(scan(**case, backend=backend), want)
+    with torch.inference_mode():  # where changes are not counted
+        table = torch.tensor([[0, 1]], dtype=torch.int32)
+        case['walks'] = walks.Walks(1, 6, table=table)
+        scan(**case, backend=backend)
+        table[0, 0] = 7
+        with pytest.raises(ValueError, match='walks leave the grid'):
+            scan(**case, backend=backend)
+
+
+@pytest.mark.parametrize('backend', BACKENDS)
+def test_compiled_graphs_refuse_tables_that_leave_the_grid(backend, one_walk):
+    walk = walks.from_table([[0, 1, 2]], 1, 6)
+    rest = {name: x for name, x in one_walk.items() if name not in ('u', 'walks')}
+    compiled = torch.compile(
+        lambda u: scan(u, **rest, walks=walk, backend=backend), fullgraph=True, backend='aot_eager'
+    )
+    torch.testing.assert_close(compiled(one_walk['u']), scan(**{**one_walk, 'walks': walk}, backend=backend))
+    walk.table[0, 0] = 6
+    with pytest.raises((ValueError, RuntimeError), match='walks leave the grid'):
+        compiled(one_walk['u'])

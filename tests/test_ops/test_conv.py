@@ -115,3 +115,30 @@ def test_nan_goes_along_the_walk_only(backend):
     assert bad[0, 0, 20:24, 1].all()
     assert bad[0, 1, 17:21, 1].all()
     assert bad.sum() == 8
+
+
+@pytest.mark.parametrize('backend', BACKENDS)
+@pytest.mark.parametrize('name', ['x', 'weight', 'bias'])
+@pytest.mark.parametrize('walk', ['cross', 'windows'])
+def test_only_asked_gradients_are_computed(walk, name, backend):
+    case = conv_case(WALKS[walk])
+    want = results(walk_conv, case, backend=backend)[f'd{name}']
+    case[name].requires_grad_()
+    y = walk_conv(**case, backend=backend)
+    weights = torch.randn(y.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    y.backward(weights.to(y.dtype))
+    assert [other for other in ('x', 'weight', 'bias') if case[other].grad is not None] == [name]
+    assert torch.equal(case[name].grad, want)
+
+
+@pytest.mark.parametrize('backend', BACKENDS)
+@pytest.mark.parametrize('mask', [(True, False, False), (False, True, False), (False, False, True)])
+def test_gradients_that_are_not_wanted_have_no_elements(mask, backend):
+    walk = WALKS['cross']
+    case = conv_case(walk)
+    op = torch.ops.mmvim.walk_conv_backward if backend == 'cpu' else torch.ops.mmvim.walk_conv_backward_torch
+    grad = torch.ones(2, walk.num_walks, walk.num_tokens, 3, dtype=WIDE)
+    grads = op(
+        grad, case['x'], case['weight'], case['bias'], None, walk.kinds, walk.height, walk.width, True, False, mask
+    )
+    assert [x.numel() > 0 for x in grads] == list(mask)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch._subclasses import FakeTensorMode
 
-from mmvim.ops import Walks, interface, walks
+from mmvim.ops import Walks, scan, tables, walks
 
 GRIDS = [(1, 1), (1, 6), (6, 1), (2, 3), (3, 4), (7, 5), (8, 8)]
 
@@ -141,12 +141,66 @@ def test_a_table_is_copied_to_a_device_once_and_forgotten_with_its_walks():
     walk = walks.from_table([[0, 2, 1]], 1, 3)
     there = torch.empty(1, device='meta')
     with FakeTensorMode(allow_non_fake_inputs=True):
-        assert type(interface._table(walk, torch.empty(1, device='meta'))) is not torch.Tensor
-    copy = interface._table(walk, there)
+        assert type(tables.on_device(walk, torch.empty(1, device='meta'))) is not torch.Tensor
+    copy = tables.on_device(walk, there)
     assert type(copy) is torch.Tensor and copy.device == there.device
-    assert interface._table(walk, there) is copy
-    assert interface._table(walk, torch.empty(1)) is walk.table
-    before = len(interface._TABLES)
+    assert tables.on_device(walk, there) is copy
+    assert tables.on_device(walk, torch.empty(1)) is walk.table
+    before = len(tables._KNOWN)
     del walk
     gc.collect()
-    assert len(interface._TABLES) == before - 1
+    assert len(tables._KNOWN) == before - 1
+
+
+FACTORIES = {
+    'local': lambda size: walks.local(size, 4, ('h', 'w2')),
+    'snake': lambda size: walks.snake(size, 4),
+    'strided': lambda size: walks.strided(size, 4),
+    'from_table': lambda size: walks.from_table([list(range(4 * size))], size, 4),
+}
+MODES = {
+    'inference': torch.inference_mode,
+    'meta': lambda: torch.device('meta'),
+    'fake': FakeTensorMode,
+    'fake, meta': lambda: FakeTensorMode(allow_non_fake_inputs=True),
+}
+
+
+@pytest.mark.parametrize('mode', MODES)
+@pytest.mark.parametrize('name', FACTORIES)
+def test_tables_are_plain_tensors_whatever_mode_they_are_made_in(name, mode):
+    size = 50 + list(MODES).index(mode)  # of no other test: the first call makes it
+    with MODES[mode]():
+        made = FACTORIES[name](size)
+        again = FACTORIES[name](size)
+    for walk in (made, again, FACTORIES[name](size)):
+        assert type(walk.table) is torch.Tensor
+        assert walk.table.device.type == 'cpu' and not walk.table.is_inference()
+        assert int(walk.table.max()) == 4 * size - 1
+
+
+def test_training_after_inference():
+    with torch.inference_mode():
+        walks.snake(3, 19)
+    walk = walks.snake(3, 19)
+    u = torch.randn(1, 57, 2, requires_grad=True)
+    y = scan(u, u, -torch.ones(1, 2, 1), u[..., :1], u[..., :1], walks=walk)
+    y.sum().backward()
+    assert u.grad.isfinite().all()
+
+
+@pytest.mark.parametrize('name', ['local', 'snake', 'strided'])
+def test_what_a_caller_writes_into_a_table_is_not_what_the_next_one_gets(name):
+    want = FACTORIES[name](61).table.clone()
+    FACTORIES[name](61).table[0, 0] = 7
+    assert torch.equal(FACTORIES[name](61).table, want)
+    FACTORIES[name](61).table.numpy()[0, 0] = 7
+    assert torch.equal(FACTORIES[name](61).table, want)
+    assert FACTORIES[name](61) is FACTORIES[name](61)
+
+
+def test_a_table_of_ones_own_is_copied():
+    mine = torch.tensor([[0, 1]], dtype=torch.int32)
+    walk = walks.from_table(mine, 1, 2)
+    mine[0, 0] = 9
+    assert visited(walk) == [[0, 1]]

@@ -85,7 +85,9 @@ def test_killed_and_resumed(place: Path, models: list[Model], capsys: pytest.Cap
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=dict(os.environ))
     third = out / models[2].name / 'log.txt'
     wait_until(third.exists, 'the third model was not begun')
-    (child,) = Path(f'/proc/{process.pid}/task/{process.pid}/children').read_text().split()
+    children = Path(f'/proc/{process.pid}/task/{process.pid}/children')
+    wait_until(children.read_text, 'the third test was not begun')  # a moment after its log
+    (child,) = children.read_text().split()
     process.send_signal(signal.SIGKILL)
     process.wait()
     wait_until(lambda: not Path(f'/proc/{child}').exists(), 'the test goes on without the evaluation that started it')

@@ -1,9 +1,11 @@
 """The layouts of checkpoints that are understood, one file a family."""
 
-from . import deit, mambaout, vim, vmamba
-from .record import Layout
+from mmvim.errors import UserValueError
 
-__all__ = ['LAYOUTS', 'Layout', 'add']
+from . import deit, mambaout, vim, vmamba
+from .record import Layout, variant_of
+
+__all__ = ['LAYOUTS', 'Layout', 'add', 'variant_of']
 
 #: In the order in which a file is compared with them.
 LAYOUTS: list[Layout] = []
@@ -16,7 +18,7 @@ def add(layout: Layout) -> None:
         ValueError: If there is a layout of that name.
     """
     if any(known.name == layout.name for known in LAYOUTS):
-        raise ValueError(f'there is a layout {layout.name!r} already')
+        raise UserValueError(f'there is a layout {layout.name!r} already')
     LAYOUTS.append(layout)
 
 

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmvim.errors import UserValueError
+
 from .record import Layout, variant_of
 
 #: Names of the stacked parameters of a mixer, and the official names of their two parts.
@@ -60,7 +62,7 @@ def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             if k == 0:
                 converted[_without_net(mixer['block']) + ours] = _stack(state, mixer['block'], ours)
             elif mixer['block'] + _STACKED[ours][0] not in state:
-                raise ValueError(f'{key} has no forward partner {mixer["block"] + _STACKED[ours][0]} in this file')
+                raise UserValueError(f'{key} has no forward partner {mixer["block"] + _STACKED[ours][0]} in this file')
         else:
             converted[_without_net(key)] = tensor
     return converted
@@ -98,9 +100,11 @@ def _without_net(key: str) -> str:
 def _stack(state: Mapping[str, Tensor], block: str, ours: str) -> Tensor:
     first, second = (block + part for part in _STACKED[ours])
     if second not in state:
-        raise ValueError(f'{first} has no backward partner {second} in this file')
+        raise UserValueError(f'{first} has no backward partner {second} in this file')
     if state[first].shape != state[second].shape:
-        raise ValueError(f'{first} {tuple(state[first].shape)} and {second} {tuple(state[second].shape)} must agree')
+        raise UserValueError(
+            f'{first} {tuple(state[first].shape)} and {second} {tuple(state[second].shape)} must agree'
+        )
     stacked = torch.stack([state[first], state[second]])
     return stacked.squeeze(2) if ours == 'conv1d_weight' else stacked
 

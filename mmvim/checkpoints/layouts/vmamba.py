@@ -12,6 +12,8 @@ from typing import Any
 
 from torch import Tensor
 
+from mmvim.errors import UserValueError
+
 from .record import Layout, variant_of
 
 _WALKS = 4
@@ -65,7 +67,7 @@ def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             tensor = tensor.flatten(1)
         elif (key.endswith('.op.A_logs') and tensor.dim() == 2) or (key.endswith('.op.Ds') and tensor.dim() == 1):
             if tensor.shape[0] % _WALKS:
-                raise ValueError(f'{key} has {tensor.shape[0]} rows, which are not those of {_WALKS} walks')
+                raise UserValueError(f'{key} has {tensor.shape[0]} rows, which are not those of {_WALKS} walks')
             tensor = tensor.unflatten(0, (_WALKS, -1))
         converted[key] = tensor
     return converted

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from mmvim.errors import UserTypeError, UserValueError
+
 
 class Backbone(nn.Module):
     """A module with named variants, whose outputs are chosen by number and whose weights may come from a file.
@@ -46,7 +48,7 @@ class Backbone(nn.Module):
         given = self.init_cfg
         entries = list(given) if isinstance(given, (list, tuple)) else [given] if given else []
         if not all(isinstance(entry, dict) and 'type' in entry for entry in entries):
-            raise TypeError(f'init_cfg: expected a dict with a type, or a list of such, got {given!r}')
+            raise UserTypeError(f'init_cfg: expected a dict with a type, or a list of such, got {given!r}')
         files = [entry for entry in entries if _name(entry['type']) in ('Pretrained', 'PretrainedInit')]
         others = [entry for entry in entries if entry not in files]
         if others and not self.is_init:
@@ -119,11 +121,11 @@ class Backbone(nn.Module):
     def _resolve_arch(cls, arch: str | dict) -> dict:
         if isinstance(arch, str):
             if arch.lower() not in cls.arch_zoo:
-                raise ValueError(f'arch {arch!r}: expected one of {", ".join(cls.arch_zoo)}, or a dict')
+                raise UserValueError(f'arch {arch!r}: expected one of {", ".join(cls.arch_zoo)}, or a dict')
             return cls.arch_zoo[arch.lower()]
         missing, unknown = cls.required - set(arch), set(arch) - cls.required - cls.optional
         if missing or unknown:
-            raise ValueError(
+            raise UserValueError(
                 f'an arch dict needs {", ".join(sorted(cls.required))} and may have '
                 f'{", ".join(sorted(cls.optional)) or "nothing else"}; '
                 f'missing: {sorted(missing)}, unknown: {sorted(unknown)}'
@@ -136,21 +138,21 @@ class Backbone(nn.Module):
         indices = (out_indices,) if isinstance(out_indices, int) else tuple(out_indices)
         positive = tuple(index + count if index < 0 else index for index in indices)
         if not positive or not all(0 <= index < count for index in positive):
-            raise ValueError(f'out_indices {out_indices}: the {count} {parts} are numbered 0 to {count - 1}')
+            raise UserValueError(f'out_indices {out_indices}: the {count} {parts} are numbered 0 to {count - 1}')
         if len(set(positive)) < len(positive) or list(positive) != sorted(positive):
-            raise ValueError(f'out_indices {out_indices}: expected each of them once, in rising order')
+            raise UserValueError(f'out_indices {out_indices}: expected each of them once, in rising order')
         return positive
 
     @staticmethod
     def _check_frozen_stages(frozen_stages: int, count: int) -> int:
         if not -1 <= frozen_stages <= count:
-            raise ValueError(f'frozen_stages={frozen_stages}: expected -1 to {count}')
+            raise UserValueError(f'frozen_stages={frozen_stages}: expected -1 to {count}')
         return frozen_stages
 
     @staticmethod
     def _one_of(name: str, value: str, choices: Sequence[str]) -> str:
         if value not in choices:
-            raise ValueError(f'{name}={value!r}: expected one of {", ".join(map(repr, choices))}')
+            raise UserValueError(f'{name}={value!r}: expected one of {", ".join(map(repr, choices))}')
         return value
 
 

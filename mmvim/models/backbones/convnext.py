@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import nn
 
+from mmvim.errors import UserModuleNotFoundError
 from mmvim.registry import MODELS
 
 
@@ -19,7 +20,7 @@ def ConvNeXt(**options: Any) -> nn.Module:
         ModuleNotFoundError: If mmpretrain is not installed.
     """
     if find_spec('mmpretrain') is None:
-        raise ModuleNotFoundError('ConvNeXt comes from mmpretrain, which is not installed: pip install mmpretrain')
+        raise UserModuleNotFoundError('ConvNeXt comes from mmpretrain, which is not installed: pip install mmpretrain')
     # Not by the registry, which would hide why an import fails.
     from mmpretrain.models import ConvNeXt as convnext
 

@@ -6,6 +6,7 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmvim.errors import UserValueError
 from mmvim.models.layers import MLP, DropPath, drop_path_rates
 from mmvim.registry import MODELS
 
@@ -102,7 +103,7 @@ class DeiT(PlainBackbone):
         arch = self._resolve_arch(arch)
         dims, heads = arch['embed_dims'], arch['heads']
         if dims % heads:
-            raise ValueError(f'embed_dims {dims}: expected a multiple of the {heads} heads')
+            raise UserValueError(f'embed_dims {dims}: expected a multiple of the {heads} heads')
         super().__init__(dims, arch['depth'], out_indices, frozen_stages, with_cp, init_cfg)
         self._add_embedding(in_channels, 16, 16, pretrain_img_size)
         rates = drop_path_rates(drop_path_rate, self.depth)

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmvim.errors import UserValueError
 from mmvim.models.layers import DropPath
 from mmvim.registry import register_backbone
 
@@ -144,13 +145,13 @@ class MambaOut(StagedBackbone):
         arch = self._resolve_arch(arch)
         dims, depths = tuple(arch['embed_dims']), tuple(arch['depths'])
         if not depths or min(depths) < 1 or len(dims) != len(depths) or dims[0] % 2:
-            raise ValueError(
+            raise UserValueError(
                 f'embed_dims {dims}, depths {depths}: expected one number of channels (the first of them even) and at '
                 'least one block for each stage'
             )
         block = {'expansion': arch.get('expansion', 8 / 3), 'kernel_size': arch.get('kernel_size', 7)}
         if block['expansion'] < 1 or block['kernel_size'] % 2 == 0:
-            raise ValueError(f'{block}: expected an expansion of at least 1 and an odd kernel_size')
+            raise UserValueError(f'{block}: expected an expansion of at least 1 and an odd kernel_size')
         super().__init__(dims, depths, in_channels, out_indices, frozen_stages, init_cfg)
         self.stem = Stem(in_channels, dims[0])
         self.stages = nn.ModuleList()

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from mmvim.errors import UserValueError
 from mmvim.registry import register_backbone
 
 from .vmamba import VMamba
@@ -39,7 +40,7 @@ def is_gated(forward_type: str) -> bool:
     # _no32 keeps half precision in front of the scan, which here is the kernel's matter.
     match = re.fullmatch(rf'({"|".join(_SCANS)})(_noz)?(_no32)?', forward_type)
     if not match:
-        raise ValueError(
+        raise UserValueError(
             f"forward_type {forward_type!r}: expected 'v0', or one of {', '.join(_SCANS)} with or without _noz"
         )
     return match[2] is None
@@ -60,12 +61,12 @@ def from_official_config(options: Mapping[str, Any]) -> dict[str, Any]:
     options = dict(options)
     for key, value in _FIXED.items():
         if (given := options.pop(key, value)) != value:
-            raise ValueError(f'{key}={given!r}: only {value!r} is supported, which all published models have')
+            raise UserValueError(f'{key}={given!r}: only {value!r} is supported, which all published models have')
     depths = tuple(options.pop('depths', (2, 2, 9, 2)))
     dims = options.pop('dims', (96, 192, 384, 768))
     first = dims if isinstance(dims, int) else dims[0]
     if dims not in (first, [first * 2**i for i in range(len(depths))], tuple(first * 2**i for i in range(len(depths)))):
-        raise ValueError(f'dims {dims}: expected each stage to be twice as wide as the one before')
+        raise UserValueError(f'dims {dims}: expected each stage to be twice as wide as the one before')
     rank = options.pop('ssm_dt_rank', 'auto')
     arch = {
         'embed_dims': first,
@@ -94,14 +95,14 @@ def from_official_config(options: Mapping[str, Any]) -> dict[str, Any]:
     }
     unknown = sorted(set(options) - _IGNORED)
     if unknown:
-        raise ValueError(f'unknown keywords of the official VMamba: {", ".join(unknown)}')
+        raise UserValueError(f'unknown keywords of the official VMamba: {", ".join(unknown)}')
     return arguments
 
 
 def _version(meanings: Mapping[str, str], options: dict[str, Any], key: str, default: str) -> str:
     version = options.pop(key, default)
     if version not in meanings:
-        raise ValueError(f'{key}={version!r}: expected one of {", ".join(map(repr, meanings))}')
+        raise UserValueError(f'{key}={version!r}: expected one of {", ".join(map(repr, meanings))}')
     return meanings[version]
 
 

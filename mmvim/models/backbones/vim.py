@@ -6,6 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from mmvim.errors import UserValueError
 from mmvim.models.layers import (
     DropPath,
     MakeWalks,
@@ -116,13 +117,13 @@ class Vim(PlainBackbone):
         self.feature = self._one_of('feature', feature, ('residual', 'branch'))
         self.with_cls_token = out_type == 'cls_token' if with_cls_token is None else with_cls_token
         if self.out_type == 'cls_token' and not self.with_cls_token:
-            raise ValueError("out_type='cls_token' needs with_cls_token=True")
+            raise UserValueError("out_type='cls_token' needs with_cls_token=True")
         if rope and self.with_cls_token:
-            raise ValueError('rope=True knows no position for a class token: set with_cls_token=False')
+            raise UserValueError('rope=True knows no position for a class token: set with_cls_token=False')
         if rope_residual and not rope:
-            raise ValueError('rope_residual=True needs rope=True')
+            raise UserValueError('rope_residual=True needs rope=True')
         if self.with_cls_token and not callable(walks) and walks != 'bidirectional':
-            raise ValueError(f'walks={walks!r} knows no place for a class token: set with_cls_token=False')
+            raise UserValueError(f'walks={walks!r} knows no place for a class token: set with_cls_token=False')
         self.rope, self.rope_residual = rope, rope_residual
         self._add_embedding(
             in_channels, arch['patch_size'], arch['patch_stride'], pretrain_img_size, extra_rows=self.with_cls_token

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from mmvim.errors import UserValueError
 from mmvim.models.layers import MLP, ConvNorm, DropPath, MakeWalks, PatchMerging
 from mmvim.registry import register_backbone
 
@@ -129,7 +130,7 @@ class VMamba(StagedBackbone):
         arch = self._resolve_arch(arch)
         depths = tuple(arch['depths'])
         if not depths or min(depths) < 1:
-            raise ValueError(f'depths {depths}: expected at least one stage, and one block in each')
+            raise UserValueError(f'depths {depths}: expected at least one stage, and one block in each')
         dims = [arch['embed_dims'] * 2**i for i in range(len(depths))]
         super().__init__(dims, depths, in_channels, out_indices, frozen_stages, init_cfg)
         plain = self._one_of('patch_embed', arch.get('patch_embed', 'overlapping'), ('overlapping', 'plain')) == 'plain'

@@ -3,6 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmvim.errors import UserValueError
+
 ACTIVATIONS = {'silu': nn.SiLU, 'gelu': nn.GELU, 'relu': nn.ReLU}
 
 
@@ -13,7 +15,7 @@ def build_activation(name: str) -> nn.Module:
         ValueError: If it is none of them.
     """
     if name not in ACTIVATIONS:
-        raise ValueError(f'activation {name!r}: expected one of {", ".join(map(repr, ACTIVATIONS))}')
+        raise UserValueError(f'activation {name!r}: expected one of {", ".join(map(repr, ACTIVATIONS))}')
     return ACTIVATIONS[name]()
 
 

@@ -2,6 +2,8 @@
 
 from torch import Tensor, nn
 
+from mmvim.errors import UserValueError
+
 
 class DropPath(nn.Module):
     """Drop a residual branch per sample with probability ``rate`` in training, and scale the others by 1 / (1 - rate).
@@ -12,7 +14,7 @@ class DropPath(nn.Module):
     def __init__(self, rate: float = 0.0) -> None:
         super().__init__()
         if not 0.0 <= rate < 1.0:
-            raise ValueError(f'drop path rate: expected 0 <= rate < 1, got {rate}')
+            raise UserValueError(f'drop path rate: expected 0 <= rate < 1, got {rate}')
         self.rate = rate
 
     def forward(self, x: Tensor) -> Tensor:

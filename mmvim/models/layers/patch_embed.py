@@ -3,6 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmvim.errors import UserValueError
+
 
 def check_images(image: Tensor, in_channels: int, patch_size: int) -> None:
     """Refuse what is no batch of images (B, in_channels, H, W), each at least one patch large.
@@ -11,10 +13,10 @@ def check_images(image: Tensor, in_channels: int, patch_size: int) -> None:
         ValueError: If it is none.
     """
     if image.dim() != 4 or image.shape[1] != in_channels:
-        raise ValueError(f'expected images (B, {in_channels}, H, W), got {tuple(image.shape)}')
+        raise UserValueError(f'expected images (B, {in_channels}, H, W), got {tuple(image.shape)}')
     height, width = image.shape[2:]
     if height < patch_size or width < patch_size:
-        raise ValueError(
+        raise UserValueError(
             f'an image of {height} x {width} pixels is smaller than a patch of {patch_size} x {patch_size}: '
             'enlarge or pad it'
         )

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmvim.errors import UserValueError
+
 CACHED_SIZES = 8
 
 
@@ -27,11 +29,11 @@ def resize_pos_embed(pos_embed: Tensor, old: tuple[int, int], new: tuple[int, in
         ValueError: If the number of rows is not ``h * w`` or the new grid is empty.
     """
     if pos_embed.ndim != 3 or pos_embed.shape[0] != 1 or pos_embed.shape[1] != old[0] * old[1]:
-        raise ValueError(
+        raise UserValueError(
             f'pos_embed must be (1, {old[0]} * {old[1]}, C) for the grid {tuple(old)}, got {tuple(pos_embed.shape)}'
         )
     if min(new) < 1:
-        raise ValueError(f'the new grid of a position embedding must be at least 1 x 1, got {tuple(new)}')
+        raise UserValueError(f'the new grid of a position embedding must be at least 1 x 1, got {tuple(new)}')
     if tuple(old) == tuple(new):
         return pos_embed
     grid = pos_embed.unflatten(1, old).permute(0, 3, 1, 2)
@@ -69,7 +71,7 @@ def fit_pos_embed(
         return []
     table = found['pos_embed']
     if table.ndim != 3 or table.shape[0] != 1 or not table.is_floating_point():
-        raise ValueError(f'pos_embed must be (1, n, C) of real numbers, got {tuple(table.shape)} of {table.dtype}')
+        raise UserValueError(f'pos_embed must be (1, n, C) of real numbers, got {tuple(table.shape)} of {table.dtype}')
     if table.shape[-1] != own['pos_embed'].shape[-1]:
         return []
     theirs, ours = (sum(token in state for token in _TOKENS) for state in (found, own))
@@ -77,14 +79,14 @@ def fit_pos_embed(
     count = grid[0] * grid[1]
     made_for = next((s for s in _PUBLISHED_STRIDES if patches.shape[1] == _published_rows(s)), None)
     if patches.shape[1] != count and made_for not in (None, stride) and stride in _PUBLISHED_STRIDES:
-        raise ValueError(
+        raise UserValueError(
             f'the file was made for patch stride {made_for}, the model has patch stride {stride}: '
             'take the arch of the file, or the file of the arch'
         )
     side = round(patches.shape[1] ** 0.5)
     old = grid if patches.shape[1] == count else (side, side)
     if old[0] * old[1] != patches.shape[1]:
-        raise ValueError(f'pos_embed of {patches.shape[1]} patches, no square, cannot be resized to {count}')
+        raise UserValueError(f'pos_embed of {patches.shape[1]} patches, no square, cannot be resized to {count}')
     done = [] if old == grid else [f'position embedding {old[0]} x {old[1]} resized to {grid[0]} x {grid[1]}']
     if theirs and not ours:
         done.append('row of the class token taken out of the position embedding')

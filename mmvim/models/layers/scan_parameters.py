@@ -5,6 +5,8 @@ import math
 import torch
 from torch import nn
 
+from mmvim.errors import UserValueError
+
 
 def init_scan_parameters(
     num_walks: int, channels: int, d_state: int, dt_rank: int, init: str = 'mamba'
@@ -39,7 +41,7 @@ def init_scan_parameters(
     elif init == 'zero':
         weight, bias, A_logs = 0.1 * torch.rand(K, D, R), 0.1 * torch.rand(K, D), torch.zeros(K, D, N)
     else:
-        raise ValueError(f"initialisation {init!r}: expected 'mamba', 'random' or 'zero'")
+        raise UserValueError(f"initialisation {init!r}: expected 'mamba', 'random' or 'zero'")
     parameters = {
         'x_proj_weight': nn.Parameter(torch.empty(K, R + 2 * N, D).uniform_(-(D**-0.5), D**-0.5)),
         'dt_projs_weight': nn.Parameter(weight),

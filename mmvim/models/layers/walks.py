@@ -1,11 +1,12 @@
 """Walks by name, as configs ask for them."""
 
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
 from functools import partial
 
 import torch
 
+from mmvim.errors import UserTypeError, UserValueError
+from mmvim.names import hint
 from mmvim.ops import Walks, walks
 
 MakeWalks = Callable[[int, int], Walks]
@@ -38,18 +39,18 @@ def resolve_walks(given: str | Sequence[str] | MakeWalks) -> tuple[MakeWalks, in
     """
     if isinstance(given, str):
         if given not in WALKS:
-            near = get_close_matches(given, WALKS, 1)
-            raise ValueError(
+            raise UserValueError(
                 f'walks={given!r}: expected one of {", ".join(map(repr, WALKS))}, a list of directions such as '
-                "['h', 'v_flip', 'w7'], or a function of height and width"
-                + (f'; did you mean {near[0]!r}?' if near else '')
+                "['h', 'v_flip', 'w7'], or a function of height and width" + hint(given, WALKS)
             )
         make = WALKS[given]
     else:
         make = given if callable(given) else partial(walks.local, names=tuple(given))
     found = _in_plain_tensors(make, 4, 4)
     if not isinstance(found, Walks):
-        raise TypeError(f'walks: expected a function that gives mmvim.ops.Walks, {given!r} gave {type(found).__name__}')
+        raise UserTypeError(
+            f'walks: expected a function that gives mmvim.ops.Walks, {given!r} gave {type(found).__name__}'
+        )
     return make if found.table is None else partial(_in_plain_tensors, make), found.num_walks
 
 

@@ -5,6 +5,7 @@ from mmcv.cnn import build_norm_layer
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmvim.errors import UserValueError
 from mmvim.models.layers import LayerNorm2d
 from mmvim.registry import MODELS
 
@@ -46,7 +47,7 @@ class DeconvPyramid(BaseModule):
             self.fpn3 = nn.MaxPool2d(2)
             self.fpn4 = nn.MaxPool2d(4)
         else:
-            raise ValueError(f'patch_stride={patch_stride}: expected 16 or 8')
+            raise UserValueError(f'patch_stride={patch_stride}: expected 16 or 8')
 
     def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """One or four maps (B, C, h, w) to four, the first at stride 4; a map of one pixel is not shrunk further.
@@ -55,7 +56,7 @@ class DeconvPyramid(BaseModule):
             ValueError: If there are neither one nor four inputs.
         """
         if len(inputs) not in (1, 4):
-            raise ValueError(
+            raise UserValueError(
                 f'DeconvPyramid: expected 1 or 4 maps, got {len(inputs)}: check out_indices of the backbone'
             )
         inputs = tuple(inputs) * (4 // len(inputs))
@@ -103,7 +104,7 @@ class SimplePyramid(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         if num_outs not in (4, 5):
-            raise ValueError(f'num_outs={num_outs}: expected 4 or 5')
+            raise UserValueError(f'num_outs={num_outs}: expected 4 or 5')
         self.num_outs = num_outs
 
         def double(channels: int) -> nn.Module:
