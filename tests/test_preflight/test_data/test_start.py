@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mmdet.datasets import CocoDataset
 from mmengine.config import Config
 from mmengine.registry import METRICS
 from PIL import Image
@@ -133,7 +134,8 @@ def test_everything_loads_from_a_mended_file(cfg: Config) -> None:
         (checker,) = checkers_of(cfg, [stage], Tally())
         dataset = checker.dataset
         dataset.full_init()
-        assert all(len(dataset[number]['data_samples'].gt_instances) for number in range(len(dataset)))
+        assert isinstance(dataset, CocoDataset) and len(dataset)
+        assert all('masks' in dataset[number]['data_samples'].gt_instances for number in range(len(dataset)))
     metric = METRICS.build(cfg.val_evaluator.to_dict())
     for annotation in metric._coco_api.dataset['annotations']:
         metric._coco_api.annToRLE(annotation)
