@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
-from mmvim.preflight.data import examine_data
+from mmvim.preflight.data.places import examine_data
 from mmvim.preflight.finding import Finding, show, summary
 from mmvim.preflight.packages import examine_mmcv_ops, examine_stack
 from mmvim.preflight.toolchain import examine_compiler, examine_kernels, examine_python, examine_torch

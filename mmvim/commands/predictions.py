@@ -5,7 +5,7 @@ import os
 from mmengine.config import Config
 
 from mmvim.errors import UserValueError
-from mmvim.preflight.data import as_list
+from mmvim.preflight.data.places import as_list
 
 
 def dump_predictions(cfg: Config, out: str) -> None:

@@ -6,11 +6,14 @@ from collections.abc import Callable
 
 from mmvim.errors import UserError
 
+from .worker_error import worker_sentence
+
 
 def run_tool(tool: Callable[[], None]) -> None:
     """Run a command-line tool; a :class:`~mmvim.errors.UserError` ends it with its sentence and exit code 1.
 
-    Whatever else goes wrong keeps its traceback; with the environment variable ``MMVIM_TRACEBACK=1`` these do too.
+    An error of a process that loads data ends it likewise. Whatever else goes wrong keeps its traceback; with the
+    environment variable ``MMVIM_TRACEBACK=1`` these do too.
     """
     try:
         tool()
@@ -19,4 +22,9 @@ def run_tool(tool: Callable[[], None]) -> None:
             raise
         # Out of a process that loads images it comes at the end of that one's traceback.
         sentence = str(error).rpartition(f'{type(error).__name__}: ')[2].strip()
+        sys.exit(f'error: {sentence}')
+    except Exception as error:
+        sentence = worker_sentence(error)
+        if sentence is None or os.environ.get('MMVIM_TRACEBACK') == '1':
+            raise
         sys.exit(f'error: {sentence}')

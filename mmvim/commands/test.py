@@ -9,7 +9,9 @@ from mmvim.checkpoints import read_safely_everywhere
 from mmvim.engine.cpu import set_up_cpu
 from mmvim.engine.runner import build_runner
 from mmvim.errors import UserFileNotFoundError, UserModuleNotFoundError, UserRuntimeError
-from mmvim.preflight.data import check_data
+from mmvim.preflight.data.places import check_data
+from mmvim.preflight.data.start import check_at_start
+from mmvim.preflight.data.unlabelled import test_without_labels
 from mmvim.preflight.finding import demand
 from mmvim.preflight.launcher import check_launcher
 from mmvim.preflight.packages import check_packages
@@ -31,8 +33,11 @@ def test(argv: Sequence[str] | None = None) -> None:
     cfg = config_of(args)
     demand(check_packages(cfg), UserModuleNotFoundError)
     demand(check_launcher(cfg.launcher), UserRuntimeError)
+    test_without_labels(cfg, args.out)
     demand(check_data(cfg, 'test'), UserFileNotFoundError)
     demand([find_checkpoint(args.checkpoint)], UserFileNotFoundError)
+    if not args.no_data_check:
+        check_at_start(cfg, 'test')
     cfg.load_from = args.checkpoint
     cfg.resume = False
     if args.out is not None:
@@ -59,4 +64,5 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument('--show-dir', help='folder for pictures with the predictions drawn in')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation: several scales and mirror images')
+    parser.add_argument('--no-data-check', action='store_true', help='do not look into the data at the start')
     return parser

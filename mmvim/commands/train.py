@@ -13,10 +13,13 @@ from mmengine.runner import find_latest_checkpoint
 from mmvim.checkpoints import read_safely_everywhere
 from mmvim.engine.amp import enable_amp
 from mmvim.engine.cpu import set_up_cpu
+from mmvim.engine.label_watch import watch_labels
 from mmvim.engine.oom import explain_out_of_memory
+from mmvim.engine.pooled_norm import check_pooled_norm
 from mmvim.engine.runner import build_runner
 from mmvim.errors import UserFileNotFoundError, UserModuleNotFoundError, UserRuntimeError, UserValueError
-from mmvim.preflight.data import check_data
+from mmvim.preflight.data.places import check_data
+from mmvim.preflight.data.start import check_at_start
 from mmvim.preflight.finding import demand
 from mmvim.preflight.launcher import check_launcher
 from mmvim.preflight.packages import check_packages
@@ -50,7 +53,11 @@ def train(argv: Sequence[str] | None = None) -> None:
         cfg.resume = True
         cfg.load_from = find_resume(cfg.work_dir, args.resume)
     demand(check_weights(cfg), UserFileNotFoundError)
+    if not args.no_data_check:
+        check_at_start(cfg, 'train', 'val')
     set_up_cpu(cfg, args.launcher)
+    check_pooled_norm(cfg)
+    watch_labels(cfg)
     with explain_out_of_memory(cfg):
         build_runner(cfg).train()
 
@@ -74,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
         action='store_true',
         help='scale the rate by actual batch size / auto_scale_lr.base_batch_size',
     )
+    parser.add_argument('--no-data-check', action='store_true', help='do not look into the data at the start')
     return parser
 
 

@@ -5,7 +5,7 @@ from copy import deepcopy
 from mmengine.config import Config, ConfigDict
 
 from mmvim.errors import UserValueError
-from mmvim.preflight.data import as_list, inner_datasets
+from mmvim.preflight.data.places import as_list, inner_datasets
 
 # As in mmdet's own test script, for configs that bring no `tta_model`.
 DET_TTA_MODEL = {

@@ -9,6 +9,8 @@ from mmengine.config import Config
 
 from mmvim.errors import UserRuntimeError
 
+from .pooled_norm import pooled_norms
+
 PHRASES = ('out of memory', "can't allocate memory", 'cannot allocate memory', 'not enough memory')
 
 
@@ -44,7 +46,7 @@ def advice(cfg: Config) -> str:
     if not cfg.model.get('backbone', {}).get('with_cp', False):
         options.append('model.backbone.with_cp=True (blocks are computed again in the backward pass; same results)')
     batch_size = cfg.train_dataloader.get('batch_size', 1)
-    if batch_size > 1:
+    if batch_size > 3 or (batch_size > 1 and not any(pooled_norms(cfg))):  # half of 3 is a batch of one
         options.append(f'train_dataloader.batch_size={batch_size // 2} (now {batch_size}; lower the learning rate too)')
     crop = _crop(cfg)
     if crop:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from mmengine.config import Config
+from mmengine.dist import get_world_size
 from mmengine.registry import RUNNERS as ROOT_RUNNERS
 from mmengine.runner import Runner as MMEngineRunner
 from torch import nn
@@ -11,6 +12,8 @@ from mmvim.checkpoints import read
 from mmvim.checkpoints.match import fit_model, load_fitted
 from mmvim.errors import UserValueError
 from mmvim.registry import RUNNERS
+
+from .going_on import PROCESSES, Schedules, check_optimizer, differences, nothing_left
 
 
 @RUNNERS.register_module()
@@ -31,16 +34,26 @@ class Runner(MMEngineRunner):
     def train(self) -> nn.Module:
         """Train; see mmengine."""
         self._starts_training = True
+        self.message_hub.update_info(PROCESSES, get_world_size())
         return super().train()
 
     def resume(self, filename: str, *args, **kwargs) -> None:
         """Go on from a checkpoint of a run.
 
+        Where the config has another schedule than that run, the config's is taken over; of other data, batch size or
+        number of processes the log warns.
+
         Raises:
-            ValueError: if the file holds weights only.
+            ValueError: if the file holds weights only, or the state of another optimizer.
         """
         self._resumes = True
+        schedules = Schedules(self)
         super().resume(filename, *args, **kwargs)
+        for sentence in (*self._differences, schedules.take_over(self, self._former), nothing_left(self)):
+            if sentence:
+                self.logger.warning(f'resuming {filename}: {sentence}')
+        self._former = self._differences = None
+        self.message_hub.update_info(PROCESSES, get_world_size())
 
     def load_checkpoint(self, filename: str, map_location: str | Callable = 'cpu') -> dict:
         """Fill the model from a file.
@@ -62,6 +75,11 @@ class Runner(MMEngineRunner):
                 f'{filename} holds weights but not the state of a run: start from it with --cfg-options '
                 f'load_from={filename} instead of --resume'
             )
+        if self._resumes:
+            check_optimizer(self, checkpoint, filename)
+            self._former = {'param_schedulers': checkpoint.get('param_schedulers')}
+            self._differences = list(differences(self, checkpoint))
+            checkpoint['meta'].pop('config', None)  # mmengine would run it as a program
         new_classes = self._starts_training and not self._resumes
         report = fit_model(self.model, checkpoint, filename, new_classes)
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)

@@ -14,6 +14,8 @@ from mmvim.moved import moved_config
 from mmvim.names import nearest, slip_of
 from mmvim.paths import find_configs
 
+from .config_error import config_sentence
+
 # What mmengine's runner reads from a config besides its arguments.
 RUNNER_KEYS = {
     'compile',
@@ -41,14 +43,17 @@ def load_config(
 
     Raises:
         FileNotFoundError: If the file does not exist; the nearest names are given.
-        ValueError: If an option names an entry that does not exist.
+        ValueError: If the config cannot be read, or an option names an entry that does not exist.
     """
     path, options = moved_config(Path(path)), dict(options or {})
     if path.is_dir():
         raise UserFileNotFoundError(f'{path} is a folder; give the config in it that is meant.')
     if not path.is_file():
         raise UserFileNotFoundError(f'There is no config {path}{_nearest_configs(path)}.')
-    cfg = Config.fromfile(path)
+    try:
+        cfg = Config.fromfile(path)
+    except Exception as error:  # of any class: a config is a program
+        raise UserValueError(config_sentence(path, error)) from error
     check_options(cfg, options)
     try:
         cfg.merge_from_dict(options)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mmvim.paths import WEIGHTS
 
-from .data import as_list
+from .data.places import as_list
 from .finding import Finding
 
 if TYPE_CHECKING:

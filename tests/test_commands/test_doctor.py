@@ -10,7 +10,8 @@ import pytest
 
 from mmvim.catalogue import OFFICIAL_WEIGHTS
 from mmvim.commands import doctor
-from mmvim.preflight import data, packages, toolchain
+from mmvim.preflight import packages, toolchain
+from mmvim.preflight.data import places
 from mmvim.preflight.finding import Finding, show
 
 REPOSITORY = Path(__file__).parents[2]
@@ -115,7 +116,7 @@ def test_miniature_data_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (ade / 'images/training/1.jpg').touch()
     (tmp_path / 'data/ade/miniature.json').touch()
     monkeypatch.chdir(tmp_path)
-    line = findings_of(data.examine_data)['ADE20K']
+    line = findings_of(places.examine_data)['ADE20K']
     assert line.ok
     assert line.found.startswith('1 training images') and 'miniature' in line.found
 

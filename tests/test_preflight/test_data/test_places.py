@@ -6,9 +6,9 @@ import pytest
 from mmengine.config import Config
 
 from mmvim.datasets.miniature import KINDS
-from mmvim.preflight.data import STANDARDS, check_data, examine_data
+from mmvim.preflight.data.places import STANDARDS, check_data, examine_data
 
-CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+CONFIGS = Path(__file__).resolve().parents[3] / 'configs'
 MISSED = {
     'vim/upernet_vim_s_ade20k.py': 'ADE20K',
     'vim/mask_rcnn_vim_t_coco.py': 'COCO 2017',

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .finding import Finding
+from ..finding import Finding
 
 if TYPE_CHECKING:
     from mmengine.config import Config, ConfigDict

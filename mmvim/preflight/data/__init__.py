@@ -1,0 +1,1 @@
+"""What is wrong in people's data, found before a model sees them."""

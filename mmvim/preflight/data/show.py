@@ -1,0 +1,84 @@
+"""Findings and statistics of data for people, in lines that can be copied."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from .checker import Statistics
+from .tally import Kind, Seen, Severity, Tally
+
+COLOURS = {Severity.ERROR: 'red', Severity.LEFT_OUT: 'yellow', Severity.WARNING: 'yellow', Severity.NOTE: 'blue'}
+BARS = 30
+
+
+def ordered(tally: Tally) -> list[tuple[Kind, Seen]]:
+    """Faults, the gravest first."""
+    grades = list(Severity)
+    return sorted(tally, key=lambda fault: grades.index(fault[0].severity))
+
+
+def show_table(name: str, tally: Tally, console: Console, named: int = 3) -> None:
+    """Print what was found: how grave, how many, what, the first places, and what to do.
+
+    Args:
+        name: What was checked.
+        tally: What was found.
+        console: Where to print.
+        named: How many places of each kind.
+    """
+    console.print(f'[bold]{escape(name)}[/]', soft_wrap=True, highlight=False)
+    if not list(tally):
+        console.print('  [green]nothing to complain about[/]', highlight=False)
+    for kind, seen in ordered(tally):
+        colour = COLOURS[kind.severity]
+        head = f'  [{colour}]{kind.severity.value:<8}[/] {seen.count:>7}  {escape(kind.what)}'
+        console.print(head, soft_wrap=True, highlight=False)
+        for place in _first(seen, 10 if 'missing' in kind.what else named):
+            console.print(f'{"":20}{escape(place)}', soft_wrap=True, highlight=False)
+        console.print(f'{"":18}→ {escape(kind.remedy)}', soft_wrap=True, highlight=False)
+
+
+def _first(seen: Seen, named: int) -> Iterable[str]:
+    yield from seen.places[:named]
+    if seen.count > min(len(seen.places), named):
+        yield '...'
+
+
+def lines(tally: Tally) -> Iterable[str]:
+    """One line for each kind that training goes on with."""
+    for kind, seen in ordered(tally):
+        if kind.severity is not Severity.ERROR:
+            more = f' (the first: {seen.places[0]})' if seen.places else ''
+            yield f'data, {kind.severity.value}: {seen.count} {kind.what}{more}; {kind.remedy}'
+
+
+def sentence(tally: Tally) -> str:
+    """The gravest faults of a tally that has errors, in one sentence."""
+    errors = [(kind, seen) for kind, seen in tally if kind.severity is Severity.ERROR]
+    kind, seen = errors[0]
+    count = f' ({seen.count})' if seen.count > 1 else ''
+    said = f'The data cannot be used: {kind.what}{count}: {seen.places[0]}; {kind.remedy}'
+    others = f' {len(errors) - 1} more kinds of errors are listed above.' if len(errors) > 1 else ''
+    return f'{said}{others} (--no-data-check leaves the check out.)'
+
+
+def show_statistics(name: str, statistics: Statistics, console: Console) -> None:
+    """Print facts, and a bar for each class."""
+    facts = Table('', '', title=name, title_justify='left', show_edge=False, show_header=False)
+    for fact, value in statistics.facts.items():
+        facts.add_row(escape(fact), escape(value))
+    console.print(facts)
+    if not statistics.classes:
+        return
+    total, most = sum(statistics.classes.values()), max(statistics.classes.values())
+    bars = Table('class', statistics.unit, '', '', show_edge=False)
+    for column in (1, 2):
+        bars.columns[column].justify = 'right'
+    for label, count in sorted(statistics.classes.items(), key=lambda item: -item[1]):
+        bar = '█' * round(BARS * count / max(most, 1)) or ('▏' if count else '')
+        bars.add_row(escape(str(label)), str(count), f'{count / max(total, 1):.1%}', bar)
+    console.print(bars)
