@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 from mmengine.registry import DefaultScope
+from mmseg.datasets import LoadAnnotations
 from mmseg.utils import register_all_modules
 from PIL import Image
 
@@ -198,6 +199,9 @@ def test_sixteen_bits_above_255(place):
     write(place, 0, label)
     found, _ = only(place, 'above 255', Severity.ERROR)
     assert found.endswith('a0.png: values 0 to 300')
+    load = LoadAnnotations()
+    read = load({'seg_map_path': str(place / 'masks/a0.png'), 'reduce_zero_label': False, 'seg_fields': []})
+    assert read['gt_seg_map'][0, 0] == 300 % 256  # why it is an error
 
 
 def test_fractions(place):
