@@ -67,9 +67,7 @@ def test_the_runner_knows_how_many_images_there_are(tmp_path):
     register_all_modules(init_default_scope=False)
     cfg = config(str(tmp_path), by_epoch=True, length=1)
     cfg.train_dataloader.dataset.indices = 5
-    with pytest.raises(
-        ValueError, match=r'the last of 5 images is a batch by itself \(train_dataloader.batch_size=2\)'
-    ):
+    with pytest.raises(ValueError, match=r'the last of 5 images is a batch by itself \(.*=2\)'):
         Runner.from_cfg(cfg).train()
 
 
