@@ -111,7 +111,12 @@ def _heads(model: nn.Module) -> Iterator[nn.Module]:
     for name in ('decode_head', 'auxiliary_head'):
         heads = getattr(model, name, None)
         for head in heads if isinstance(heads, nn.ModuleList) else [heads]:
-            if isinstance(getattr(head, 'num_classes', None), int) and hasattr(head, 'out_channels'):
+            finds_edges = type(head).__name__ == 'STDCHead'  # and classifies them, two classes whatever the labels are
+            if (
+                not finds_edges
+                and isinstance(getattr(head, 'num_classes', None), int)
+                and hasattr(head, 'out_channels')
+            ):
                 yield head
 
 

@@ -56,6 +56,14 @@ def test_good_labels_pass(caplog):
     assert not caplog.records
 
 
+def test_heads_that_find_edges_know_nothing_of_labels():
+    class STDCHead(Head):
+        pass
+
+    hook, runner = watch(Head(3), STDCHead(2))
+    hook.before_train_iter(runner, 0, batch(good()))
+
+
 def test_file_values_and_pixels_are_named():
     hook, runner = watch(Head(4), Head(3))
     bad = good()

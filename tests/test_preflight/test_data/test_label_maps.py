@@ -322,6 +322,12 @@ def test_binary_heads(place):
     only(place, 'neither num_classes nor 1', Severity.ERROR, model=heads(2, out_channels=3), metainfo=metainfo)
 
 
+def test_heads_whose_numbers_mean_something_else(place):
+    queries = heads(3, num_queries=100, out_channels=256)
+    edges = {**heads(), 'auxiliary_head': [{'type': 'STDCHead', 'num_classes': 2}]}
+    assert check(place, queries)[0] == {} and check(place, edges)[0] == {}
+
+
 @pytest.mark.parametrize('stage', ['training', 'validation'])
 def test_the_miniature_ade20k_gives_no_finding(tmp_path, stage):
     register_all_modules(init_default_scope=False)
