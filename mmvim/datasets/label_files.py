@@ -27,7 +27,7 @@ def from_palette(palette: Sequence[Colour]) -> Callable[[Image.Image], np.ndarra
         label = table[colours[..., 0] << 16 | colours[..., 1] << 8 | colours[..., 2]]
         if (label < 0).any():
             colour = tuple(colours[label < 0][0].tolist())
-            raise ValueError(f'{(label < 0).sum()} pixels have colours that the palette lacks, such as {colour}')
+            raise UserValueError(f'{(label < 0).sum()} pixels have colours that the palette lacks, such as {colour}')
         return label.astype(np.uint8)
 
     return convert
@@ -37,7 +37,7 @@ def from_grey(image: Image.Image) -> np.ndarray:
     """One of three equal channels."""
     channels = np.array(image.convert('RGB'))
     if (channels != channels[..., :1]).any():
-        raise ValueError('its channels are not equal')
+        raise UserValueError('its channels are not equal')
     return channels[..., 0].copy()
 
 
@@ -51,12 +51,12 @@ def from_values(values: dict[int, int]) -> Callable[[Image.Image], np.ndarray]:
     def convert(image: Image.Image) -> np.ndarray:
         old = np.array(image)
         if old.ndim != 2:
-            raise ValueError(f'it has {old.shape[2]} channels')
+            raise UserValueError(f'it has {old.shape[2]} channels')
         new = old.astype(np.int64)
         for before, after in values.items():
             new[old == before] = after
         if new.min() < 0 or new.max() > 255:
-            raise ValueError(f'values {new.min()} to {new.max()} do not fit into 8 bits')
+            raise UserValueError(f'values {new.min()} to {new.max()} do not fit into 8 bits')
         return new.astype(np.uint8)
 
     return convert

@@ -13,6 +13,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageFile
 
+from mmvim.errors import UserOSError
+
 ORIENTATION = 0x0112  # of EXIF
 TURNED = range(5, 9)  # orientations that exchange width and height
 COLOURS = 1024  # as many are remembered of a label map in colours
@@ -85,7 +87,7 @@ def read_label(path: str, backend: str) -> np.ndarray:
             return np.array(image).squeeze()
     array = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED) if content else None
     if array is None:
-        raise OSError(f'{path} is no image')
+        raise UserOSError(f'{path} is no image')
     return (array if array.ndim == 2 else array[..., [2, 1, 0, *range(3, array.shape[2])]]).squeeze()
 
 
