@@ -45,7 +45,7 @@ def check_data(argv: Sequence[str] | None = None) -> None:
             check_overlap(trained, checker.image_files(), tally, contents=args.images is None)
         name = f'{checker.stage}: {checker.name}'
         show_table(name, tally, console)
-        show_statistics('', statistics, console)
+        show_statistics(f'{checker.stage}: statistics', statistics, console)
         if args.out is not None:
             for path in _draw(checker, statistics, Path(args.out)):
                 console.print(str(path), soft_wrap=True, highlight=False)
