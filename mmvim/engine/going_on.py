@@ -80,11 +80,12 @@ def check_optimizer(runner: Runner, checkpoint: dict, filename: str) -> None:
         return
     way = f'start from its weights with --cfg-options load_from={filename} instead of --resume'
     ours = type(optimizer).__name__
-    former = (former_config(checkpoint).get('optim_wrapper') or {}).get('optimizer') or {}
-    theirs = former.get('type') if isinstance(former, dict) else None
+    theirs = former_config(checkpoint)
+    for key in ('optim_wrapper', 'optimizer', 'type'):
+        theirs = theirs.get(key) if isinstance(theirs, dict) else None
     groups = state['param_groups']
     lacks = sorted(set(optimizer.defaults) - set(groups[0])) if groups else []
-    if (theirs and theirs.rpartition('.')[2] != ours) or (lacks and not theirs):
+    if (isinstance(theirs, str) and theirs.rpartition('.')[2] != ours) or (lacks and not theirs):
         what = theirs or f'one without {", ".join(lacks)}'
         raise UserValueError(
             f'{filename} was trained by another optimizer ({what}; here {ours}): go on with that, or {way}.'

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
@@ -48,21 +49,32 @@ class LabelWatchHook(Hook):
             if label is None or label.is_cuda:
                 continue
             _check_form(sample, label, image)
-            counted = (label >= 0) & (label < self._known)
-            if counted.all():
-                left_out.append(False)
-                continue
-            for value in self._ignored:
-                counted |= label == value
-            if not counted.all():
-                raise UserValueError(self._sentence(sample, label[~counted]))
-            left_out.append(all(bool((label == value).all()) for value in self._ignored[:1]))
+            highest = self._highest_class(label)
+            if highest is None or highest >= self._known:
+                self._judge(sample, label)
+            left_out.append(highest == -1)
         if left_out and all(left_out) and not self._warned:
             self._warned = True
             runner.logger.warning(
                 'every pixel of this batch is left out of the loss, which is 0: if that is not rare, look at the label '
                 'maps and at reduce_zero_label (said once)'
             )
+
+    def _highest_class(self, label: Tensor) -> int | None:
+        """The highest value besides 255, -1 if there is none, or None if that is not to be had in a glance."""
+        lowest, highest = (int(bound) for bound in label.aminmax())
+        if lowest >= 0 and highest < self._known:
+            return highest
+        if lowest >= 0 and highest == 255 and self._ignored == [255]:
+            return int((label.to(torch.uint8) + 1).max()) - 1  # 255 becomes 0; several times faster than comparing
+        return None
+
+    def _judge(self, sample: Any, label: Tensor) -> None:
+        counted = (label >= 0) & (label < self._known)
+        for value in self._ignored:
+            counted |= label == value
+        if not counted.all():
+            raise UserValueError(self._sentence(sample, label[~counted]))
 
     def _sentence(self, sample: Any, values: Tensor) -> str:
         found, counts = values.unique(return_counts=True)
@@ -99,7 +111,12 @@ def _heads(model: nn.Module) -> Iterator[nn.Module]:
     for name in ('decode_head', 'auxiliary_head'):
         heads = getattr(model, name, None)
         for head in heads if isinstance(heads, nn.ModuleList) else [heads]:
-            if isinstance(getattr(head, 'num_classes', None), int) and hasattr(head, 'out_channels'):
+            finds_edges = type(head).__name__ == 'STDCHead'  # and classifies them, two classes whatever the labels are
+            if (
+                not finds_edges
+                and isinstance(getattr(head, 'num_classes', None), int)
+                and hasattr(head, 'out_channels')
+            ):
                 yield head
 
 

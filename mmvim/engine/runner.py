@@ -5,6 +5,7 @@ from collections.abc import Callable
 from mmengine.config import Config
 from mmengine.dist import get_world_size
 from mmengine.registry import RUNNERS as ROOT_RUNNERS
+from mmengine.runner import BaseLoop
 from mmengine.runner import Runner as MMEngineRunner
 from torch import nn
 
@@ -14,6 +15,7 @@ from mmvim.errors import UserValueError
 from mmvim.registry import RUNNERS
 
 from .going_on import PROCESSES, Schedules, check_optimizer, differences, nothing_left
+from .pooled_norm import check_pooled_norm
 
 
 @RUNNERS.register_module()
@@ -36,6 +38,17 @@ class Runner(MMEngineRunner):
         self._starts_training = True
         self.message_hub.update_info(PROCESSES, get_world_size())
         return super().train()
+
+    def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """The training loop; see mmengine.
+
+        Raises:
+            ValueError: if a batch of one image would come to batch norm over maps of one pixel.
+        """
+        loop = super().build_train_loop(loop)
+        sampler = getattr(loop.dataloader, 'sampler', None)
+        check_pooled_norm(self.cfg, len(sampler) if hasattr(sampler, '__len__') else None)
+        return loop
 
     def resume(self, filename: str, *args, **kwargs) -> None:
         """Go on from a checkpoint of a run.

@@ -8,9 +8,11 @@ import torch
 from mmengine.config import Config
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
+from mmseg.utils import register_all_modules
+from test_engine.toy_run import config
 from torch import nn
 
-from mmvim.engine import LabelWatchHook, watch_labels
+from mmvim.engine import LabelWatchHook, Runner, watch_labels
 
 
 class Head(nn.Module):
@@ -52,6 +54,14 @@ def test_good_labels_pass(caplog):
     hook, runner = watch(Head(3), Head(4))
     hook.before_train_iter(runner, 0, batch(good(), good()))
     assert not caplog.records
+
+
+def test_heads_that_find_edges_know_nothing_of_labels():
+    class STDCHead(Head):
+        pass
+
+    hook, runner = watch(Head(3), STDCHead(2))
+    hook.before_train_iter(runner, 0, batch(good()))
 
 
 def test_file_values_and_pixels_are_named():
@@ -101,6 +111,15 @@ def test_detectors_are_left_alone():
     cfg = Config({'default_scope': 'mmdet'})
     watch_labels(cfg)
     assert 'custom_hooks' not in cfg
+
+
+def test_a_run_stops_where_it_would_have_gone_on_to_a_kernel(tmp_path):
+    register_all_modules(init_default_scope=False)
+    cfg = config(str(tmp_path), length=8)
+    cfg.model.decode_head.num_classes = 2  # the data has three
+    watch_labels(cfg)
+    with pytest.raises(ValueError, match=r'values of no class after loading: 2 \(\d+ pixels\); expected 0 to 1'):
+        Runner.from_cfg(cfg).train()
 
 
 def test_it_is_added_once():

@@ -12,6 +12,7 @@ from test_engine.toy_run import config
 
 from mmvim.engine.oom import advice
 from mmvim.engine.pooled_norm import check_pooled_norm
+from mmvim.engine.runner import Runner
 
 CONFIGS = Path(__file__).parents[2] / 'configs/vim'
 
@@ -60,6 +61,14 @@ def test_a_last_batch_of_one(sampler, images, drop_last, fails):
             check_pooled_norm(cfg, images)
     else:
         check_pooled_norm(cfg, images)
+
+
+def test_the_runner_knows_how_many_images_there_are(tmp_path):
+    register_all_modules(init_default_scope=False)
+    cfg = config(str(tmp_path), by_epoch=True, length=1)
+    cfg.train_dataloader.dataset.indices = 5
+    with pytest.raises(ValueError, match=r'the last of 5 images is a batch by itself \(.*=2\)'):
+        Runner.from_cfg(cfg).train()
 
 
 def test_sync_bn_counts_the_images_of_all_processes(monkeypatch):

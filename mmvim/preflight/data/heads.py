@@ -39,12 +39,15 @@ def heads_of(model: dict) -> Iterator[Head]:
         for number, head in enumerate(heads if several else [heads]):
             if not isinstance(head, dict) or not isinstance(head.get('num_classes'), int):
                 continue
+            if 'STDCHead' in str(head.get('type')):  # classifies edges, which it finds itself
+                continue
+            queries = 'num_queries' in head  # its out_channels are features
             losses = head.get('loss_decode') or []
             losses = losses if isinstance(losses, (list, tuple)) else [losses]
             yield Head(
                 key=f'{key}.{number}' if several else key,
                 num_classes=head['num_classes'],
-                out_channels=head.get('out_channels') or head['num_classes'],
+                out_channels=(not queries and head.get('out_channels')) or head['num_classes'],
                 # Others than cross entropy see channels by themselves, or say themselves what they want.
                 sigmoid=any(loss.get('use_sigmoid') or loss.get('type') != 'CrossEntropyLoss' for loss in losses),
                 ignore_index=head.get('ignore_index', 255),

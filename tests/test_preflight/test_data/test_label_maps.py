@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 from mmengine.registry import DefaultScope
+from mmseg.datasets import LoadAnnotations
 from mmseg.utils import register_all_modules
 from PIL import Image
 
@@ -198,6 +199,9 @@ def test_sixteen_bits_above_255(place):
     write(place, 0, label)
     found, _ = only(place, 'above 255', Severity.ERROR)
     assert found.endswith('a0.png: values 0 to 300')
+    load = LoadAnnotations()
+    read = load({'seg_map_path': str(place / 'masks/a0.png'), 'reduce_zero_label': False, 'seg_fields': []})
+    assert read['gt_seg_map'][0, 0] == 300 % 256  # why it is an error
 
 
 def test_fractions(place):
@@ -316,6 +320,12 @@ def test_binary_heads(place):
     wrong = heads(2, out_channels=1, loss_decode=softmax)
     only(place, 'learns nothing', Severity.ERROR, model=wrong, metainfo=metainfo)
     only(place, 'neither num_classes nor 1', Severity.ERROR, model=heads(2, out_channels=3), metainfo=metainfo)
+
+
+def test_heads_whose_numbers_mean_something_else(place):
+    queries = heads(3, num_queries=100, out_channels=256)
+    edges = {**heads(), 'auxiliary_head': [{'type': 'STDCHead', 'num_classes': 2}]}
+    assert check(place, queries)[0] == {} and check(place, edges)[0] == {}
 
 
 @pytest.mark.parametrize('stage', ['training', 'validation'])
