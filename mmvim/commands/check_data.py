@@ -12,7 +12,8 @@ from mmvim.errors import UserFileNotFoundError, UserModuleNotFoundError, UserVal
 from mmvim.preflight.data.chart import draw_classes
 from mmvim.preflight.data.checker import Checker, Statistics
 from mmvim.preflight.data.overlap import check_overlap
-from mmvim.preflight.data.parts import STAGES, checkers_of
+from mmvim.preflight.data.parts import checkers_of
+from mmvim.preflight.data.places import STAGES
 from mmvim.preflight.data.places import check_data as check_places
 from mmvim.preflight.data.show import show_statistics, show_table
 from mmvim.preflight.data.tally import Tally
