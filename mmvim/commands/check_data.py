@@ -12,7 +12,8 @@ from mmvim.errors import UserFileNotFoundError, UserModuleNotFoundError, UserVal
 from mmvim.preflight.data.chart import draw_classes
 from mmvim.preflight.data.checker import Checker, Statistics
 from mmvim.preflight.data.overlap import check_overlap
-from mmvim.preflight.data.parts import STAGES, checkers_of
+from mmvim.preflight.data.parts import checkers_of
+from mmvim.preflight.data.places import STAGES
 from mmvim.preflight.data.places import check_data as check_places
 from mmvim.preflight.data.show import show_statistics, show_table
 from mmvim.preflight.data.tally import Tally
@@ -45,7 +46,7 @@ def check_data(argv: Sequence[str] | None = None) -> None:
             check_overlap(trained, checker.image_files(), tally, contents=args.images is None)
         name = f'{checker.stage}: {checker.name}'
         show_table(name, tally, console)
-        show_statistics('', statistics, console)
+        show_statistics(f'{checker.stage}: statistics', statistics, console)
         if args.out is not None:
             for path in _draw(checker, statistics, Path(args.out)):
                 console.print(str(path), soft_wrap=True, highlight=False)

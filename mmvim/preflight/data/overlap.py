@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 
 from .tally import Kind, Severity, Tally
@@ -23,10 +24,16 @@ def check_overlap(train: Iterable[str], other: Iterable[str], tally: Tally, cont
         tally: Takes the faults.
         contents: Also find copies, under any name; reads those files whose lengths agree.
     """
-    trained = {os.path.realpath(path) for path in train}
+    real_folder = lru_cache(maxsize=None)(os.path.realpath)  # not of each file: there are many in few folders
+
+    def real(path: str) -> str:
+        folder, name = os.path.split(path)
+        return os.path.join(real_folder(folder), name)
+
+    trained = {real(path) for path in train}
     rest = []
     for path in other:
-        if os.path.realpath(path) in trained:
+        if real(path) in trained:
             tally.add(OVERLAP, path)
         else:
             rest.append(path)

@@ -16,7 +16,6 @@ from .tally import Kind, Severity, Tally
 if TYPE_CHECKING:
     from mmengine.config import Config, ConfigDict
 
-STAGES = ('train', 'val', 'test')
 CANNOT_BUILD = Kind(Severity.ERROR, 'data sets that cannot be built', 'correct their entries in the config.')
 
 
@@ -25,7 +24,7 @@ def checkers_of(cfg: Config, stages: Sequence[str], tally: Tally) -> Iterator[Ch
 
     Args:
         cfg: Config of the run.
-        stages: Of :data:`STAGES`.
+        stages: Of ``'train'``, ``'val'`` and ``'test'``.
         tally: Takes data sets that their own class refuses.
     """
     from mmengine.registry import init_default_scope

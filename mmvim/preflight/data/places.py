@@ -12,6 +12,8 @@ from ..finding import Finding
 if TYPE_CHECKING:
     from mmengine.config import Config, ConfigDict
 
+STAGES = ('train', 'val', 'test')
+
 
 class Standard(NamedTuple):
     """A data set that configs expect in one place, and that can be drawn in miniature.

@@ -13,6 +13,7 @@ from .tally import Kind, Seen, Severity, Tally
 
 COLOURS = {Severity.ERROR: 'red', Severity.LEFT_OUT: 'yellow', Severity.WARNING: 'yellow', Severity.NOTE: 'blue'}
 BARS = 30
+NAMES = 20
 
 
 def ordered(tally: Tally) -> list[tuple[Kind, Seen]]:
@@ -67,18 +68,23 @@ def sentence(tally: Tally) -> str:
 
 
 def show_statistics(name: str, statistics: Statistics, console: Console) -> None:
-    """Print facts, and a bar for each class."""
-    facts = Table('', '', title=name, title_justify='left', show_edge=False, show_header=False)
+    """Print facts, a bar for each class that is there, and the names of those that are not."""
+    console.print(f'[bold]{escape(name)}[/]', soft_wrap=True, highlight=False)
     for fact, value in statistics.facts.items():
-        facts.add_row(escape(fact), escape(value))
-    console.print(facts)
-    if not statistics.classes:
+        console.print(f'  {escape(fact):<36}{escape(value)}', soft_wrap=True, highlight=False)
+    if not any(statistics.classes.values()):
         return
-    total, most = sum(statistics.classes.values()), max(statistics.classes.values())
+    counts = statistics.classes.values()
+    total, most = sum(counts), max(counts)
     bars = Table('class', statistics.unit, '', '', show_edge=False)
     for column in (1, 2):
         bars.columns[column].justify = 'right'
     for label, count in sorted(statistics.classes.items(), key=lambda item: -item[1]):
-        bar = '█' * round(BARS * count / max(most, 1)) or ('▏' if count else '')
-        bars.add_row(escape(str(label)), str(count), f'{count / max(total, 1):.1%}', bar)
+        if count:
+            bar = '█' * round(BARS * count / most) or '▏'
+            bars.add_row(escape(str(label)), str(count), f'{count / total:.1%}', bar)
     console.print(bars)
+    absent = [str(label) for label, count in statistics.classes.items() if not count]
+    if absent:
+        more = f' and {len(absent) - NAMES} more' if len(absent) > NAMES else ''
+        console.print(f'  none: {escape(", ".join(absent[:NAMES]))}{more}', soft_wrap=True, highlight=False)

@@ -83,6 +83,15 @@ def test_what_cannot_be_used_is_left_out(cfg: Config, capsys: pytest.CaptureFixt
     assert after == before[1:]
 
 
+def test_a_data_set_that_is_there_twice_is_mended_twice(cfg: Config) -> None:
+    change('train', lambda _, annotation: annotation.pop('iscrowd'))
+    inner = cfg.train_dataloader.dataset.to_dict()
+    cfg.train_dataloader.dataset = {'type': 'ConcatDataset', 'datasets': [inner, inner]}
+    check_at_start(cfg, 'train')
+    first, second = (entry.ann_file for entry in cfg.train_dataloader.dataset.datasets)
+    assert first == second and Path(first).parent == Path('work/annotations').resolve()
+
+
 def test_only_the_first_process_speaks(
     cfg: Config, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from ..checker import Checker, Progress, Statistics
 from ..detection import check_heads, check_mask_loading, needs_masks
 from ..file_names import Folders
-from ..places import as_list
+from ..places import STAGES, as_list, inner_datasets
 from ..spread import spread
 from ..tally import Kind, Severity, Tally
 from .boxes import check_boxes
@@ -72,10 +72,12 @@ class CocoChecker(Checker):
         if self.file is None or self.file.is_whole:
             return ''
         copy = write_mended(self.file, folder)
+        absolute = str(copy.resolve())  # which no data_root is put before
         for evaluator in self._evaluators():
             if os.path.realpath(evaluator.ann_file) == os.path.realpath(self.file.path):
-                evaluator.ann_file = str(copy.resolve())
-        self.entry.ann_file = str(copy.resolve())
+                evaluator.ann_file = absolute
+        for entry in [entry for entry in self._all_entries() if entry == self.entry]:
+            entry.ann_file = absolute
         return f'{self.file.path} is read from {copy}, where this is mended.'
 
     def draw(self, folder: Path, count: int) -> list[Path]:
@@ -115,6 +117,12 @@ class CocoChecker(Checker):
         from mmdet.datasets import CocoDataset
 
         return type(self.dataset).load_data_list is CocoDataset.load_data_list
+
+    def _all_entries(self) -> Iterator[Any]:
+        """The data sets of the config; those that are there twice are checked once."""
+        for stage in STAGES:
+            loader = self.cfg.get(f'{stage}_dataloader')
+            yield from inner_datasets(loader.dataset) if loader else ()
 
     def _evaluators(self) -> Iterator[Any]:
         """Those of this stage that read an annotation file."""

@@ -147,12 +147,12 @@ def read_coco(path: str, tally: Tally, stage: str = 'train') -> CocoFile | None:
 
 def _parse(path: str, tally: Tally) -> tuple[Any, bool]:
     try:
-        content = Path(path).read_bytes()
-        marked = content.startswith(b'\xef\xbb\xbf')
+        text = Path(path).read_bytes().decode()
+        marked = text.startswith('\ufeff')
         if marked:
             tally.add(BYTE_ORDER_MARK, path)
-            content = content[3:]
-        return _loads(content), marked
+            text = text[1:]
+        return _loads(text), marked
     except OSError as error:
         tally.add(UNREADABLE, f'{path}: {error.strerror}')
     except UnicodeDecodeError:
@@ -161,25 +161,25 @@ def _parse(path: str, tally: Tally) -> tuple[Any, bool]:
         tally.add(UNREADABLE, f'{path}: nested too deeply')
     except ValueError as error:
         lineno, column, at = (getattr(error, name, 0) for name in ('lineno', 'colno', 'pos'))
-        ends = len(content.decode(errors='replace').rstrip()) - at <= 1 or 'Unterminated string' in str(error)
-        if not content.strip():
+        ends = len(text.rstrip()) - at <= 1 or 'Unterminated string' in str(error)
+        if not text.strip():
             tally.add(UNREADABLE, f'{path}: empty')
-        elif ends and content.lstrip()[:1] in b'{[':
+        elif ends and text.lstrip()[:1] in '{[':
             tally.add(CUT_OFF, f'{path}: ends in line {lineno}, column {column}, in the middle of the data')
         else:
             tally.add(UNREADABLE, f'{path}: line {lineno}, column {column}: {getattr(error, "msg", error)}')
     return None, False
 
 
-def _loads(content: bytes) -> Any:
+def _loads(text: str) -> Any:
     try:
         import orjson
     except ImportError:
-        return json.loads(content.decode())
+        return json.loads(text)
     try:
-        return orjson.loads(content)
+        return orjson.loads(text)
     except ValueError:  # it knows no NaN, which Python reads and writes
-        return json.loads(content.decode())
+        return json.loads(text)
 
 
 def _is_coco(path: str, data: Any, tally: Tally, stage: str) -> bool:

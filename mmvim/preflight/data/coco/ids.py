@@ -65,7 +65,7 @@ def _annotations(file: CocoFile, tally: Tally) -> None:
     ids = [annotation.get('id') for annotation in file.annotations]
     useless = [position for position, value in enumerate(ids) if type(value) is not int or value == 0]
     repeated = []
-    if len(set(map(str, ids))) < len(ids):
+    if useless or len(set(ids)) < len(ids):
         repeated = _repeated([str(value) for value in ids if type(value) is int and value != 0])
     if useless:
         file.report(tally, NUMBERED, useless)
@@ -83,17 +83,17 @@ def _annotations(file: CocoFile, tally: Tally) -> None:
 
 def _copies(file: CocoFile, tally: Tally) -> None:
     good = np.flatnonzero(np.isfinite(file.boxes).all(axis=1) & (file.image_index >= 0))
-    order = np.lexsort((*file.boxes[good].T, file.category_index[good], file.image_index[good]))
-    good = good[order]
     if len(good) < 2:
         return
     rows = np.column_stack([file.image_index[good], file.category_index[good], file.boxes[good]])
-    same = good[1:][(rows[1:] == rows[:-1]).all(axis=1)]
+    # Equal rows have equal sums of any weights: sorting these is several times faster than sorting rows.
+    order = np.argsort(rows @ np.sqrt([2, 3, 5, 7, 11, 13]), kind='stable')
+    good, rows = good[order], rows[order]
+    equal = (rows[1:] == rows[:-1]).all(axis=1)
+    first, same = good[:-1][equal], good[1:][equal]
     # Two parts of a thing may share a box without being copies; their masks tell.
-    before = dict(zip(good[1:].tolist(), good[:-1].tolist(), strict=True))
-    masks = [file.annotations[position].get('segmentation') for position in same]
-    others = [file.annotations[before[position]].get('segmentation') for position in same.tolist()]
-    equal = [position for position, mine, its in zip(same.tolist(), masks, others, strict=True) if mine == its]
+    masks = [[file.annotations[position].get('segmentation') for position in side.tolist()] for side in (first, same)]
+    equal = [position for position, mine, its in zip(same.tolist(), *masks, strict=True) if mine == its]
     file.report(tally, TWICE, equal)
 
 
