@@ -21,7 +21,7 @@ import numpy as np
 from mmengine.config import Config
 
 from mmvim.analysis.measure import in_child, machine, write_tables
-from mmvim.datasets.categories import COCO_CATEGORIES
+from mmvim.miniature.categories import COCO_CATEGORIES
 from mmvim.preflight.data.checker import no_progress
 from mmvim.preflight.data.coco.checker import CocoChecker
 from mmvim.preflight.data.parts import checkers_of

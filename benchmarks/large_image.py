@@ -22,11 +22,11 @@ from mmengine.registry import MODELS, DefaultScope
 from rich.progress import Progress
 
 from mmvim.analysis.measure import in_child, machine, write_tables
-from mmvim.datasets.scenes import render_scene
 from mmvim.engine.cpu import keep_freed_memory
 from mmvim.inference.inferencer import build_inferencer
 from mmvim.inference.large import segment_large
 from mmvim.inference.slide import count_windows
+from mmvim.miniature.scenes import render_scene
 
 ROOT = Path(__file__).resolve().parents[1]
 TILE = 512

@@ -124,7 +124,7 @@ import toy
 from mmvim.analysis.cost import _colour
 from mmvim.analysis.models import build, title
 from mmvim.catalogue import OFFICIAL_WEIGHTS
-from mmvim.zoo.cli import main
+from mmvim.commands.zoo import main
 from mmvim.zoo.metafile import metafile
 
 print(OFFICIAL_WEIGHTS['toy.pth'], title('toy_tiny'), type(build('toy_large', 64)).__name__, _colour('Toy-T'))

@@ -17,9 +17,9 @@ from pathlib import Path
 from mmengine.config import Config
 
 from mmvim.catalogue import FAMILIES
-from mmvim.datasets.miniature import ensure_miniature
 from mmvim.engine import set_up_cpu
 from mmvim.engine.runner import build_runner
+from mmvim.miniature.data_sets import ensure_miniature
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 # All but ConvNeXt, which needs mmpretrain.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from mmvim.datasets.miniature import KINDS, ensure_miniature
+from mmvim.miniature.data_sets import KINDS, ensure_miniature
 
 
 def image_size(text: str) -> tuple[int, int]:

@@ -16,7 +16,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, METRICS, DefaultScope
 from mmengine.structures import BaseDataElement
 
-from mmvim.datasets.pixel_baseline import PixelClassifier
+from mmvim.analysis.pixel_baseline import PixelClassifier
 from mmvim.engine.runner import Runner
 
 from .learned import compare_with_untrained

@@ -13,8 +13,8 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from torch import Tensor, nn
 
-from mmvim.datasets.scenes import render_scene
 from mmvim.errors import UserValueError
+from mmvim.miniature.scenes import render_scene
 
 SHARES = (0.5, 0.99)
 _MEAN, _STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # of ImageNet, RGB

@@ -54,7 +54,8 @@ class Walks(NamedTuple):
             ValueError: If a size is negative, a kind does not exist, or there are both kinds and a table, or neither.
         """
         height, width, kinds, table = self
-        if not (isinstance(height, _SIZES) and isinstance(width, _SIZES)):
+        # To torch.jit.trace sizes are tensors.
+        if not torch.jit.is_tracing() and not (isinstance(height, _SIZES) and isinstance(width, _SIZES)):
             raise UserTypeError(f'walks: height and width must be integers, got {height!r} and {width!r}')
         if height < 0 or width < 0:
             raise UserValueError(f'walks: expected a grid of height x width tokens, got {height} x {width}')
@@ -170,7 +171,7 @@ def _kept(build: Callable[..., Walks]) -> Callable[..., Walks]:
                 cell[0] = cell[1]._replace(table=cell[1].table.clone())
             return cell[0]
 
-    factory.cache_info = made.cache_info
+    factory.cache_info, factory.cache_clear = made.cache_info, made.cache_clear
     return factory
 
 

@@ -13,8 +13,8 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
 from mmvim.analysis.demo_report import compare, per_pixel_miou
-from mmvim.datasets.miniature import ensure_miniature
-from mmvim.datasets.pixel_baseline import PixelClassifier
+from mmvim.analysis.pixel_baseline import PixelClassifier
+from mmvim.miniature.data_sets import ensure_miniature
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -14,7 +14,7 @@ from mmengine.registry import MODELS, DefaultScope
 from mmengine.structures import InstanceData
 
 from mmvim.analysis.detection_report import report
-from mmvim.datasets.miniature import ensure_miniature
+from mmvim.miniature.data_sets import ensure_miniature
 
 REPOSITORY = Path(__file__).parents[2]
 

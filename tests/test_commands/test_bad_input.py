@@ -17,8 +17,8 @@ from mmvim.commands import test as test_module
 from mmvim.commands import train as train_module
 from mmvim.commands.test import test as evaluate
 from mmvim.commands.train import train
-from mmvim.datasets.miniature import ensure_miniature
 from mmvim.errors import UserValueError
+from mmvim.miniature.data_sets import ensure_miniature
 from mmvim.models.layers import LayerNorm2d
 from mmvim.preflight import packages
 from mmvim.preflight.config import load_config

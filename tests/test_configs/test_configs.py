@@ -15,8 +15,8 @@ from mmengine.registry import DATASETS, MODELS, DefaultScope, init_default_scope
 from mmengine.structures import PixelData
 
 from mmvim.catalogue import OFFICIAL_WEIGHTS
-from mmvim.datasets.miniature import ensure_miniature
 from mmvim.engine import group_table
+from mmvim.miniature.data_sets import ensure_miniature
 
 ROOT = Path(__file__).resolve().parents[2]
 GROUPS = ROOT / 'tests' / 'data' / 'optim_groups'

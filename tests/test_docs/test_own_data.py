@@ -12,8 +12,8 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
 from mmvim.commands.train import train
-from mmvim.datasets.categories import SCENE_CLASSES
-from mmvim.datasets.miniature import ensure_miniature
+from mmvim.miniature.categories import SCENE_CLASSES
+from mmvim.miniature.data_sets import ensure_miniature
 
 REPOSITORY = Path(__file__).parents[2]
 PAGE = (REPOSITORY / 'docs/own_data.md').read_text()

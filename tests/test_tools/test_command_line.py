@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmvim.datasets.miniature import ensure_miniature
+from mmvim.miniature.data_sets import ensure_miniature
 
 ROOT = Path(__file__).resolve().parents[2]
 UPERNET = ROOT / 'configs' / 'vim' / 'upernet_vim_t_ade20k.py'

@@ -13,7 +13,7 @@ from mmengine.registry import DefaultScope
 
 from mmvim.catalogue import Model, OfficialFile, Published
 from mmvim.commands.zoo import main
-from mmvim.datasets.miniature import ensure_miniature
+from mmvim.miniature.data_sets import ensure_miniature
 from mmvim.zoo.check import build, official_state
 
 ROOT = Path(__file__).parents[2]

@@ -11,7 +11,7 @@ from mmengine.config import Config
 from PIL import Image
 from pycocotools import mask as pycocotools_mask
 
-from mmvim.datasets.coco import run_lengths
+from mmvim.miniature.masks import run_lengths
 from mmvim.preflight.data.checker import Statistics, no_progress
 from mmvim.preflight.data.coco.checker import CocoChecker
 from mmvim.preflight.data.coco.masks import area_of, decode_counts

@@ -9,7 +9,7 @@ from mmengine.config import ConfigDict
 from mmengine.registry import DATASETS
 from PIL import Image
 
-from mmvim.datasets.miniature import ensure_miniature
+from mmvim.miniature.data_sets import ensure_miniature
 from mmvim.preflight.data.image_folders import ImageFolderChecker
 from mmvim.preflight.data.tally import Severity
 

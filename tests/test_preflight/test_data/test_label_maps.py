@@ -12,7 +12,7 @@ from mmseg.datasets import LoadAnnotations
 from mmseg.utils import register_all_modules
 from PIL import Image
 
-from mmvim.datasets.miniature import ensure_miniature
+from mmvim.miniature.data_sets import ensure_miniature
 from mmvim.preflight.data.label_maps import LabelStatistics, build, check_label_maps
 from mmvim.preflight.data.tally import Severity, Tally
 

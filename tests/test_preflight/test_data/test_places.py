@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from mmvim.datasets.miniature import KINDS
+from mmvim.miniature.data_sets import KINDS
 from mmvim.preflight.data.places import STANDARDS, check_data, examine_data
 
 CONFIGS = Path(__file__).resolve().parents[3] / 'configs'

@@ -13,8 +13,8 @@ from mmengine.registry import METRICS
 from PIL import Image
 
 from mmvim.commands.train import train
-from mmvim.datasets.miniature import ensure_miniature
 from mmvim.errors import UserValueError
+from mmvim.miniature.data_sets import ensure_miniature
 from mmvim.preflight.data.parts import checkers_of
 from mmvim.preflight.data.start import check_at_start
 from mmvim.preflight.data.tally import Tally

@@ -152,7 +152,7 @@ def _parse(path: str, tally: Tally) -> tuple[Any, bool]:
         if marked:
             tally.add(BYTE_ORDER_MARK, path)
             text = text[1:]
-        return _loads(text), marked
+        return json.loads(text), marked
     except OSError as error:
         tally.add(UNREADABLE, f'{path}: {error.strerror}')
     except UnicodeDecodeError:
@@ -169,17 +169,6 @@ def _parse(path: str, tally: Tally) -> tuple[Any, bool]:
         else:
             tally.add(UNREADABLE, f'{path}: line {lineno}, column {column}: {getattr(error, "msg", error)}')
     return None, False
-
-
-def _loads(text: str) -> Any:
-    try:
-        import orjson
-    except ImportError:
-        return json.loads(text)
-    try:
-        return orjson.loads(text)
-    except ValueError:  # it knows no NaN, which Python reads and writes
-        return json.loads(text)
 
 
 def _is_coco(path: str, data: Any, tally: Tally, stage: str) -> bool:

@@ -19,7 +19,7 @@ from rich.progress import track
 from mmvim.errors import UserFileExistsError, UserValueError
 
 from .categories import COCO_CATEGORIES, SCENE_CLASSES
-from .coco import polygons, run_lengths
+from .masks import polygons, run_lengths
 from .scenes import SILHOUETTES, SMALLEST_SIDE, Scene, render_object, render_scene
 
 #: Lies in every finished data set and says what it was made from.

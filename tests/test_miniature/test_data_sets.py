@@ -15,11 +15,11 @@ import pytest
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from mmvim.datasets import miniature
-from mmvim.datasets.categories import COCO_CATEGORIES, SCENE_CLASSES
-from mmvim.datasets.coco import polygons, run_lengths
-from mmvim.datasets.miniature import ensure_miniature
-from mmvim.datasets.scenes import render_scene
+from mmvim.miniature import data_sets as miniature
+from mmvim.miniature.categories import COCO_CATEGORIES, SCENE_CLASSES
+from mmvim.miniature.data_sets import ensure_miniature
+from mmvim.miniature.masks import polygons, run_lengths
+from mmvim.miniature.scenes import render_scene
 
 REPOSITORY = Path(__file__).parents[2]
 TOOL = REPOSITORY / 'tools/make_miniature.py'

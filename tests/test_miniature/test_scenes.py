@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from mmvim.datasets.categories import SCENE_CLASSES
-from mmvim.datasets.pixel_baseline import PixelClassifier
-from mmvim.datasets.scenes import SILHOUETTES, TEXTURES, render_object, render_scene
+from mmvim.analysis.pixel_baseline import PixelClassifier
+from mmvim.miniature.categories import SCENE_CLASSES
+from mmvim.miniature.scenes import SILHOUETTES, TEXTURES, render_object, render_scene
 
 
 def scenes(count: int, size: tuple[int, int] = (96, 96), seed: int = 0):
