@@ -6,7 +6,12 @@ from collections.abc import Sequence
 
 from mmengine.config import Config, DictAction
 
+from mmvim.checkpoints import read_safely_everywhere
+from mmvim.errors import UserModuleNotFoundError, UserRuntimeError
 from mmvim.preflight.config import load_config
+from mmvim.preflight.finding import demand
+from mmvim.preflight.launcher import check_launcher
+from mmvim.preflight.packages import check_packages
 
 
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
@@ -32,3 +37,19 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argpar
 def config_of(args: argparse.Namespace) -> Config:
     """The config of a command line, with its options, work folder and launcher in place."""
     return load_config(args.config, args.cfg_options, args.work_dir, args.launcher)
+
+
+def begin(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> tuple[argparse.Namespace, Config]:
+    """Read the command line of a run and its config, and see that what runs it is there.
+
+    Raises:
+        FileNotFoundError, ValueError: As :func:`~mmvim.preflight.config.load_config`.
+        ModuleNotFoundError, RuntimeError: If a package is missing or the launcher cannot start.
+    """
+    parser.add_argument('--no-data-check', action='store_true', help='do not look into the data at the start')
+    args = parse(parser, argv)
+    read_safely_everywhere()
+    cfg = config_of(args)
+    demand(check_packages(cfg), UserModuleNotFoundError)
+    demand(check_launcher(cfg.launcher), UserRuntimeError)
+    return args, cfg

@@ -5,19 +5,16 @@ from collections.abc import Sequence
 
 from mmengine.logging import print_log
 
-from mmvim.checkpoints import read_safely_everywhere
 from mmvim.engine.cpu import set_up_cpu
 from mmvim.engine.runner import build_runner
-from mmvim.errors import UserFileNotFoundError, UserModuleNotFoundError, UserRuntimeError
+from mmvim.errors import UserFileNotFoundError
 from mmvim.preflight.data.places import check_data
 from mmvim.preflight.data.start import check_at_start
 from mmvim.preflight.data.unlabelled import test_without_labels
 from mmvim.preflight.finding import demand
-from mmvim.preflight.launcher import check_launcher
-from mmvim.preflight.packages import check_packages
 from mmvim.preflight.weights import find_checkpoint
 
-from .options import config_of, parse
+from .options import begin
 from .predictions import dump_predictions, save_pictures
 from .tta import use_tta
 
@@ -28,11 +25,7 @@ def test(argv: Sequence[str] | None = None) -> None:
     Args:
         argv: Arguments without the program's name; those of the process by default.
     """
-    args = parse(_parser(), argv)
-    read_safely_everywhere()
-    cfg = config_of(args)
-    demand(check_packages(cfg), UserModuleNotFoundError)
-    demand(check_launcher(cfg.launcher), UserRuntimeError)
+    args, cfg = begin(_parser(), argv)
     test_without_labels(cfg, args.out)
     demand(check_data(cfg, 'test'), UserFileNotFoundError)
     demand([find_checkpoint(args.checkpoint)], UserFileNotFoundError)
@@ -64,5 +57,4 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument('--show-dir', help='folder for pictures with the predictions drawn in')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation: several scales and mirror images')
-    parser.add_argument('--no-data-check', action='store_true', help='do not look into the data at the start')
     return parser

@@ -10,22 +10,19 @@ from pathlib import Path
 
 from mmengine.runner import find_latest_checkpoint
 
-from mmvim.checkpoints import read_safely_everywhere
 from mmvim.engine.amp import enable_amp
 from mmvim.engine.cpu import set_up_cpu
 from mmvim.engine.label_watch import watch_labels
 from mmvim.engine.oom import explain_out_of_memory
 from mmvim.engine.pooled_norm import check_pooled_norm
 from mmvim.engine.runner import build_runner
-from mmvim.errors import UserFileNotFoundError, UserModuleNotFoundError, UserRuntimeError, UserValueError
+from mmvim.errors import UserFileNotFoundError, UserValueError
 from mmvim.preflight.data.places import check_data
 from mmvim.preflight.data.start import check_at_start
 from mmvim.preflight.finding import demand
-from mmvim.preflight.launcher import check_launcher
-from mmvim.preflight.packages import check_packages
 from mmvim.preflight.weights import check_weights, find_checkpoint
 
-from .options import config_of, parse
+from .options import begin
 
 
 def train(argv: Sequence[str] | None = None) -> None:
@@ -34,9 +31,7 @@ def train(argv: Sequence[str] | None = None) -> None:
     Args:
         argv: Arguments without the program's name; those of the process by default.
     """
-    args = parse(_parser(), argv)
-    read_safely_everywhere()
-    cfg = config_of(args)
+    args, cfg = begin(_parser(), argv)
     if args.amp:
         enable_amp(cfg)
     if args.auto_scale_lr:
@@ -46,8 +41,6 @@ def train(argv: Sequence[str] | None = None) -> None:
                 'set auto_scale_lr=dict(base_batch_size=...) there.'
             )
         cfg.auto_scale_lr.enable = True
-    demand(check_packages(cfg), UserModuleNotFoundError)
-    demand(check_launcher(cfg.launcher), UserRuntimeError)
     demand(check_data(cfg, 'train', 'val'), UserFileNotFoundError)
     if args.resume is not None:
         cfg.resume = True
@@ -81,7 +74,6 @@ def _parser() -> argparse.ArgumentParser:
         action='store_true',
         help='scale the rate by actual batch size / auto_scale_lr.base_batch_size',
     )
-    parser.add_argument('--no-data-check', action='store_true', help='do not look into the data at the start')
     return parser
 
 
