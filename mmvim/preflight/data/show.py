@@ -63,7 +63,7 @@ def sentence(tally: Tally) -> str:
     kind, seen = errors[0]
     count = f' ({seen.count})' if seen.count > 1 else ''
     said = f'The data cannot be used: {kind.what}{count}: {seen.places[0]}; {kind.remedy}'
-    others = f' {len(errors) - 1} more kinds of errors are listed above.' if len(errors) > 1 else ''
+    others = ' Other errors are listed above.' if len(errors) > 1 else ''
     return f'{said}{others} (--no-data-check leaves the check out.)'
 
 
