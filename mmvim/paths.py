@@ -3,7 +3,7 @@
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
-#: The folder that has ``configs`` and ``tools``. A wheel carries both in ``.mim``, where OpenMMLab looks for them.
+#: The folder that has ``configs``, ``tools`` and ``benchmarks``: in a wheel ``.mim``, where OpenMMLab looks for them.
 ROOT = PACKAGE.parent if (PACKAGE.parent / 'configs').is_dir() else PACKAGE / '.mim'
 CONFIGS = ROOT / 'configs'
 #: The folder of published files, below the one that a command is typed in.
