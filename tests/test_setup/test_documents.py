@@ -25,6 +25,7 @@ def test_links_and_files(document: Path) -> None:
 
 READ_IN = {
     r"""environ(?:\.get\(|\[)['"](\w+)['"]""": ('mmvim/**/*.py', 'kernels/**/*.py', 'tools/*.py', 'benchmarks/**/*.py'),
+    r"environ(?:\.get)?\('(MMVIM_\w+)'": ('tests/test_ops/*.py',),
     r'(?:getenv|environment)\("(\w+)"': ('kernels/**/*.cpp', 'kernels/**/*.h'),
     r'\$\{(\w+):?-': ('tools/*.sh',),
 }

@@ -71,7 +71,7 @@ def test_no_kernels_by_a_failing_compiler(wheel: ZipFile) -> None:
     assert not [name for name in wheel.namelist() if name.endswith('.so')]
 
 
-def test_nothing_but_torch_is_required(metadata: Message) -> None:
+def test_torch_and_numpy_are_all_that_is_required(metadata: Message) -> None:
     required = [line for line in metadata.get_all('Requires-Dist') if 'extra ==' not in line]
     assert required == ['torch>=2.4', 'numpy>=1.24']
     assert metadata['Requires-Python'] == '<3.14,>=3.10'
