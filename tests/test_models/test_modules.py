@@ -139,3 +139,31 @@ def test_in_a_spawned_process(name):
     process.join(120)
     assert process.exitcode == 0
     torch.testing.assert_close([torch.from_numpy(y) for y in queue.get()], [y.detach() for y in backbone(x)])
+
+
+@EVERY
+def test_trace_in_either_mode(build):
+    backbone, x = build().eval(), images()
+    want = backbone(x)
+    torch.testing.assert_close(torch.jit.trace(backbone, images())(x), want)
+    with torch.no_grad():
+        traced = torch.jit.trace(backbone, images())
+    torch.testing.assert_close(traced(x), want)
+
+
+@EVERY
+@pytest.mark.parametrize('training', [False, True])
+def test_an_empty_batch(build, training):
+    """As torch's own layers give it: empty maps of the right shape, and gradients that are 0."""
+    backbone = build().train(training)
+    for parameter in backbone.parameters():
+        parameter.grad = None
+    x = images(0).requires_grad_()
+    maps = backbone(x)
+    assert [y.shape for y in maps] == [(0, *y.shape[1:]) for y in backbone(images(1))]
+    sum(y.sum() for y in maps).backward()
+    assert x.grad.shape == x.shape
+    gradients = [p.grad for p in backbone.parameters() if p.grad is not None]
+    assert gradients and not any(gradient.any() for gradient in gradients)
+    with torch.no_grad():
+        assert [y.shape for y in backbone(x)] == [y.shape for y in maps]
