@@ -1,9 +1,12 @@
 """What models call: :func:`scan` and :func:`walk_conv`. Checks, one form for arguments, the choice of backend."""
 
+from collections.abc import Callable
+from functools import partial
 from numbers import Real
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from mmvim.errors import UserRuntimeError, UserTypeError, UserValueError
 
@@ -60,7 +63,8 @@ def scan(
 
     The state, delta and all sums are fp32 (fp64 for fp64 inputs). For a backward pass the states in front of every 32nd
     step are kept: at most N / 8 bytes per (token, channel, walk) in fp32, besides the arguments themselves. The
-    backward pass is deterministic. There is no second derivative, and none through the last state.
+    backward pass is deterministic. There is no second derivative, and none through the last state, except under
+    torch.func and in forward mode, where the formula is differentiated step by step (:mod:`mmvim.ops.transforms`).
 
     Args:
         u: Input, (B, L, D) shared by all walks, or (B, K, L, D); with ``u_order='step'`` (B, K, S, D).
@@ -136,12 +140,17 @@ def scan(
     form = Form(walks.kinds, walks.height, walks.width, delta_softplus, u_step, param_step, merge == 'sum', scale)
     out_dtype = out_dtype or u.dtype
     taken = resolve(backend, u.device, 'scan', torch.float64 in (u.dtype, out_dtype))
-    if taken is Implementation.MAMBA_SSM:
+    if _by_formula():
+        from . import transforms
+
+        y, last_state = transforms.scan_by_formula(tensors, walks, form, out_dtype)
+    elif taken is Implementation.MAMBA_SSM:
         y, last_state = mamba_backend.scan(tensors, walks, form, out_dtype)
     else:
-        save = torch.is_grad_enabled() and not _exporting() and any(x is not None and x.requires_grad for x in tensors)
-        op = torch.ops.mmvim.scan_torch if taken is Implementation.TORCH else torch.ops.mmvim.scan
-        y, _, last_state = op(*tensors, tables.on_device(walks, u), *form, out_dtype, save)
+        # Kernels are not for an empty batch.
+        op = torch.ops.mmvim.scan_torch if taken is Implementation.TORCH or batch == 0 else torch.ops.mmvim.scan
+        call = _under_transforms('scan', op) if _transformed() else op
+        y, _, last_state = call(*tensors, tables.on_device(walks, u), *form, out_dtype, _saves(tensors))
     return (y, last_state) if return_last_state else y
 
 
@@ -180,9 +189,9 @@ def walk_conv(
     if activation not in ('silu', None):
         raise UserValueError(f"activation={activation!r}: expected 'silu' or None")
     step = _is_step('order', order)
-    if x.dim() != 3 or x.shape[1] != walks.num_tokens or 0 in x.shape:
+    if x.dim() != 3 or x.shape[1] != walks.num_tokens or 0 in x.shape[1:]:
         raise UserValueError(
-            f'x: expected (B, L, D) with L = {walks.num_tokens} and no empty axis, got {tuple(x.shape)}'
+            f'x: expected (B, L, D) with L = {walks.num_tokens} and neither L nor D empty, got {tuple(x.shape)}'
         )
     if weight.dim() != 3 or weight.shape[:2] != (walks.num_walks, x.shape[-1]) or weight.shape[-1] == 0:
         raise UserValueError(
@@ -197,6 +206,10 @@ def walk_conv(
     weight, bias = (None if t is None else t.to(dtype).contiguous() for t in (weight, bias))
     x = x if x.stride(-1) == 1 else x.contiguous()
     taken = resolve(backend, x.device, 'walk_conv', x.dtype == torch.float64)
+    if _by_formula():
+        from . import transforms
+
+        return transforms.walk_conv_by_formula(x, weight, bias, walks, activation == 'silu', step)
     if taken is Implementation.MAMBA_SSM:
         return mamba_backend.walk_conv(x, weight, bias, walks, activation == 'silu', step)
     if weight.shape[-1] > MOST_TAPS and taken is Implementation.DISPATCHED and has_kernels(x.device.type):
@@ -204,8 +217,10 @@ def walk_conv(
         raise UserRuntimeError(
             f"weight: the compiled kernels take 1 to {MOST_TAPS} taps, got {taps}; use backend='torch'"
         )
-    op = torch.ops.mmvim.walk_conv_torch if taken is Implementation.TORCH else torch.ops.mmvim.walk_conv
-    return op(
+    slow = taken is Implementation.TORCH or x.shape[0] == 0
+    op = torch.ops.mmvim.walk_conv_torch if slow else torch.ops.mmvim.walk_conv
+    call = _under_transforms('walk_conv', op) if _transformed() else op
+    return call(
         x, weight, bias, tables.on_device(walks, x), walks.kinds, walks.height, walks.width, activation == 'silu', step
     )
 
@@ -253,10 +268,8 @@ def _per_walk(name: str, x: Tensor, batch: int, num_walks: int, length: int, cha
     if (wide.shape[0], *wide.shape[2:]) != (batch, length, channels):
         expected = f'({batch}[, {num_walks}], {length}, {channels})'
         raise UserValueError(f'{name}: expected {expected}, got {tuple(x.shape)}')
-    if 0 in wide.shape:
-        raise UserValueError(
-            f'{name}: an empty batch, sequence or channel axis cannot be scanned, got {tuple(x.shape)}'
-        )
+    if 0 in wide.shape[1:]:
+        raise UserValueError(f'{name}: an empty sequence or channel axis cannot be scanned, got {tuple(x.shape)}')
     return wide if wide.stride(-1) == 1 else wide.contiguous()
 
 
@@ -286,6 +299,34 @@ def _same_device(first: Tensor, **others: Tensor | None) -> None:
     for name, x in others.items():
         if x is not None and x.device != first.device:
             raise UserValueError(f'{name} is on {x.device}, the input on {first.device}: move all to one device')
+
+
+def _transformed() -> bool:
+    """Whether a transform of torch.func is around this call."""
+    return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
+
+
+def _by_formula() -> bool:
+    """Whether PyTorch has to differentiate the formula: in forward mode, and for a gradient inside of a gradient."""
+    if torch.compiler.is_compiling():
+        return False
+    if forward_ad._current_level >= 0:
+        return True
+    levels = torch._C._functorch.get_interpreter_stack() if _transformed() else []
+    return [level.key() for level in levels].count(torch._C._functorch.TransformType.Grad) > 1
+
+
+def _under_transforms(name: str, op: Callable) -> Callable:
+    from . import transforms  # needed by few
+
+    return partial(getattr(transforms, name), op)
+
+
+def _saves(tensors: Tensors) -> bool:
+    """Whether states are kept for a backward pass."""
+    if torch.jit.is_tracing():
+        return True  # the graph is for either mode, and checked against one that is traced in the other
+    return torch.is_grad_enabled() and not _exporting() and any(x is not None and x.requires_grad for x in tensors)
 
 
 def _exporting() -> bool:

@@ -114,20 +114,28 @@ def _walk_conv_backward_fake(grad, x, weight, bias, table, kinds, height, width,
     return _empty_gradients(x, (x, weight, bias), output_mask or ALL[:3])
 
 
+def _scan_operations(steps: int, d_state: int, skip: bool, rank: int) -> int:
+    """As VMamba's authors count: 9 per state, 1 for the skip and R for a projection.
+
+    Args:
+        steps: Batch x walks x steps x channels.
+        d_state: N.
+        skip: Whether there is a ``D``.
+        rank: R, 0 without ``dt_weight``.
+    """
+    return steps * (9 * d_state + skip + rank)
+
+
 # Sizes stand in place of tensors in what follows. As in torch.utils.flop_counter, a multiply-add counts twice.
 
 
 def _scan_flops(*arguments, **_):
-    """9 per state, 1 for the skip and R for a projection, for every (token, channel, walk), as VMamba's authors count.
-
-    They count a multiply-add once, so that all of it is doubled here.
-    """
     count = len(Tensors._fields)
     inputs, table, form = Tensors(*arguments[:count]), arguments[count], Form(*arguments[count + 1 : count + 9])
     num_walks, num_steps = (len(form.kinds), form.height * form.width) if table is None else table
     rank = 0 if inputs.dt_weight is None else inputs.dt_weight[-1]
-    per_channel = 9 * inputs.A[-1] + (inputs.D is not None) + rank
-    return 2 * inputs.u[0] * num_walks * num_steps * inputs.u[-1] * per_channel
+    steps = inputs.u[0] * num_walks * num_steps * inputs.u[-1]
+    return 2 * _scan_operations(steps, inputs.A[-1], inputs.D is not None, rank)
 
 
 def _scan_backward_flops(grad, *arguments, **kwargs):
@@ -144,6 +152,35 @@ def _walk_conv_flops(x, weight, bias, table, kinds, height, width, *rest, **_):
 
 def _walk_conv_backward_flops(grad, *args, **kwargs):
     return 2 * _walk_conv_flops(*args, **kwargs)
+
+
+# Counters on the graph of torch.jit.trace (mmengine's, fvcore's) give its values, and count a multiply-add once.
+
+
+def _sizes(value: torch._C.Value) -> list[int] | None:
+    """Shape of a tensor in a traced graph; ``None`` for none."""
+    return value.type().sizes() if value.isCompleteTensor() else None
+
+
+def _scan_traced(inputs: list[torch._C.Value], outputs: list[torch._C.Value]) -> int:
+    given = Tensors(*map(_sizes, inputs[: len(Tensors._fields)]))
+    table, y, last_state = _sizes(inputs[len(given)]), _sizes(outputs[0]), _sizes(outputs[2])
+    batch, num_walks, channels, d_state = last_state
+    num_steps = y[-2] if table is None else table[1]
+    rank = 0 if given.dt_weight is None else given.dt_weight[-1]
+    return _scan_operations(batch * num_walks * num_steps * channels, d_state, given.D is not None, rank)
+
+
+def _walk_conv_traced(inputs: list[torch._C.Value], outputs: list[torch._C.Value]) -> int:
+    weight, table, (batch, num_walks, length, channels) = _sizes(inputs[1]), _sizes(inputs[3]), _sizes(outputs[0])
+    return batch * num_walks * (length if table is None else table[1]) * channels * weight[-1]
+
+
+TRACED_FLOPS = {
+    f'mmvim::{name}{suffix}': count
+    for name, count in (('scan', _scan_traced), ('walk_conv', _walk_conv_traced))
+    for suffix in ('', '_torch')
+}
 
 
 def _no_double_backward(ctx, *grads):

@@ -61,9 +61,9 @@ def selective_scan_fn(
     expect_optional_tensors(D=D, z=z, delta_bias=delta_bias)
     if A.is_complex():
         raise UserTypeError('A is complex: complex states are not supported, A must be real')
-    if u.dim() != 3 or 0 in u.shape or A.dim() != 2:
+    if u.dim() != 3 or 0 in u.shape[1:] or A.dim() != 2:
         shapes = f'{tuple(u.shape)} and {tuple(A.shape)}'
-        raise UserValueError(f'u and A: expected (B, D, L) without an empty axis and (D, N), got {shapes}')
+        raise UserValueError(f'u and A: expected (B, D, L), D and L not empty, and (D, N), got {shapes}')
     (batch, channels, length), d_state = u.shape, A.shape[1]
     _expect('A', A, (channels, d_state))
     _expect('delta', delta, u.shape)
@@ -172,9 +172,9 @@ def causal_conv1d_fn(
     expect_optional_tensors(bias=bias, initial_states=initial_states, final_states_out=final_states_out)
     if activation not in (None, 'silu', 'swish'):
         raise UserValueError(f"activation={activation!r}: expected None, 'silu' or 'swish'")
-    if x.dim() != 3 or 0 in x.shape or weight.dim() != 2 or weight.shape[1] == 0:
+    if x.dim() != 3 or 0 in x.shape[1:] or weight.dim() != 2 or weight.shape[1] == 0:
         shapes = f'{tuple(x.shape)} and {tuple(weight.shape)}'
-        raise UserValueError(f'x and weight: expected (B, D, L) and (D, W) without an empty axis, got {shapes}')
+        raise UserValueError(f'x and weight: expected (B, D, L) and (D, W), D, L and W not empty, got {shapes}')
     batch, channels, length = x.shape
     history = weight.shape[1] - 1
     _expect('weight', weight, (channels, history + 1))

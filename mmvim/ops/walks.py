@@ -54,8 +54,8 @@ class Walks(NamedTuple):
             ValueError: If a size is negative, a kind does not exist, or there are both kinds and a table, or neither.
         """
         height, width, kinds, table = self
-        # To torch.jit.trace sizes are tensors.
-        if not torch.jit.is_tracing() and not (isinstance(height, _SIZES) and isinstance(width, _SIZES)):
+        sizes = (*_SIZES, Tensor) if torch.jit.is_tracing() else _SIZES  # there a shape is made of tensors
+        if not (isinstance(height, sizes) and isinstance(width, sizes)):
             raise UserTypeError(f'walks: height and width must be integers, got {height!r} and {width!r}')
         if height < 0 or width < 0:
             raise UserValueError(f'walks: expected a grid of height x width tokens, got {height} x {width}')

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mmvim.ops import causal_conv1d_fn, scan, selective_scan_fn, walk_conv, walks
-from mmvim.ops.testing import BACKENDS, TENSORS, scan_case
+from mmvim.ops.testing import BACKENDS, TENSORS, results, scan_case
 
 WALK = walks.bidirectional(6)
 
@@ -46,10 +46,9 @@ def test_scan(change, error, message):
         scan(**{**case, **change})
 
 
-@pytest.mark.parametrize('shape', [(0, 6, 5), (2, 6, 0)])
-def test_scan_of_nothing(shape):
-    case = scan_case(WALK, batch=shape[0], channels=shape[2], per_walk=False, dtype=torch.float32)
-    with pytest.raises(ValueError, match=r'u: an empty batch, sequence or channel axis cannot be scanned'):
+def test_scan_of_no_channels():
+    case = scan_case(WALK, channels=0, per_walk=False, dtype=torch.float32)
+    with pytest.raises(ValueError, match=r'u: an empty sequence or channel axis cannot be scanned, got \(2, 6, 0\)'):
         scan(**case)
 
 
@@ -73,7 +72,7 @@ def test_dtypes_that_cannot_be_scanned(dtype):
     ('change', 'error', 'message'),
     [
         ({'x': torch.zeros(2, 7, 5)}, ValueError, r'x: expected \(B, L, D\) with L = 6 .*, got \(2, 7, 5\)'),
-        ({'x': torch.zeros(0, 6, 5)}, ValueError, r'no empty axis, got \(0, 6, 5\)'),
+        ({'x': torch.zeros(2, 6, 0)}, ValueError, r'neither L nor D empty, got \(2, 6, 0\)'),
         ({'x': torch.zeros(2, 2, 6, 5)}, ValueError, r'x: expected \(B, L, D\)'),
         ({'weight': torch.zeros(1, 5, 4)}, ValueError, r'expected \(K, D, W\) = \(2, 5\) \+ W, got \(1, 5, 4\)'),
         ({'weight': torch.zeros(2, 5, 0)}, ValueError, r'got \(2, 5, 0\)'),
@@ -265,3 +264,20 @@ def test_compiled_graphs_refuse_tables_that_leave_the_grid(backend, one_walk):
     walk.table[0, 0] = 6
     with pytest.raises((ValueError, RuntimeError), match='walks leave the grid'):
         compiled(one_walk['u'])
+
+
+@pytest.mark.parametrize('backend', BACKENDS)
+def test_an_empty_batch(backend):
+    """No error: empty results, and gradients of parameters that are 0."""
+    case = scan_case(WALK, batch=0, z=True, rank=2, dtype=torch.float32)
+    got = results(scan, case, backend=backend)
+    assert got['y'].shape == (0, 6, 5)
+    assert got['du'].shape == case['u'].shape and got['dA'].shape == case['A'].shape and not got['dA'].any()
+    x, weight = torch.randn(0, 6, 5, requires_grad=True), torch.randn(2, 5, 3, requires_grad=True)
+    y = walk_conv(x, weight, walks=WALK, backend=backend)
+    y.sum().backward()
+    assert y.shape == (0, 2, 6, 5) and x.grad.shape == x.shape and not weight.grad.any()
+    u, B = torch.randn(0, 4, 6), torch.randn(0, 3, 6)
+    assert selective_scan_fn(u, u, -torch.rand(4, 3), B, B, z=u).shape == u.shape
+    assert selective_scan_fn(u, u, -torch.rand(4, 3), torch.randn(4, 3), B).shape == u.shape
+    assert causal_conv1d_fn(u, torch.randn(4, 3)).shape == u.shape

@@ -173,11 +173,13 @@ def test_export_with_dynamic_length(backend):
     assert {f'mmvim.scan{SUFFIXES[backend]}.default', f'mmvim.walk_conv{SUFFIXES[backend]}.default'} <= names
 
 
-def test_jit_trace(backend):
+@pytest.mark.parametrize('with_gradient', [False, True])
+def test_jit_trace(backend, with_gradient):
+    """torch holds the graph against one that it traces without gradient."""
     module, x = mixer().eval(), torch.randn(2, 40, 8)
-    with torch.no_grad():
+    with torch.set_grad_enabled(with_gradient):
         traced = torch.jit.trace(module, torch.randn(2, 40, 8))
-        torch.testing.assert_close(traced(x), module(x))
+    torch.testing.assert_close(outputs_and_gradients(traced, x), outputs_and_gradients(module, x))
 
 
 def test_fake_tensors_have_the_real_shapes(backend):

@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmvim.models.layers import MakeWalks, init_scan_parameters, resolve_walks
@@ -55,13 +54,12 @@ class BidirectionalMixer(nn.Module):
     def forward(self, x: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
         """Tokens (B, L, C) of a map of ``grid`` rows and columns, by default one row, to (B, L, C)."""
         walk = self.walks(*(grid or (1, x.shape[1])))
-        into_scan, into_gate = self.in_proj.weight.chunk(2)
-        # The gate comes last, so that it and the input of the convolution are not in memory at the same time.
-        u = walk_conv(F.linear(x, into_scan), self.conv1d_weight, self.conv1d_bias, walks=walk)  # (B, K, L, d_inner)
+        x, z = self.in_proj(x).chunk(2, -1)
+        u = walk_conv(x, self.conv1d_weight, self.conv1d_bias, walks=walk)  # (B, K, L, d_inner)
         projected = u @ self.x_proj_weight.transpose(-1, -2)
         delta, B, C = projected.split([self.dt_rank, self.d_state, self.d_state], -1)
         y = scan(
-            u, delta, -self.A_logs.exp(), B, C, self.Ds, walks=walk, z=F.linear(x, into_gate),
+            u, delta, -self.A_logs.exp(), B, C, self.Ds, walks=walk, z=z,
             delta_bias=self.dt_projs_bias, dt_weight=self.dt_projs_weight, scale=self.scale,
         )  # fmt: skip
         return self.out_proj(y)
