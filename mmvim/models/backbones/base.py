@@ -39,7 +39,8 @@ class Backbone(nn.Module):
     def init_weights(self) -> None:
         """Initialise as mmengine does; a ``Pretrained`` file is read without running code and must fit.
 
-        ``init_cfg`` is a dict or a list of them. Files are read last, whatever their place in the list.
+        ``init_cfg`` is a dict or a list of them. Files are read last, whatever their place in the list. Beside
+        ``checkpoint`` there may be ``prefix`` and ``key``, as for :func:`mmvim.checkpoints.load_backbone`.
 
         Raises:
             TypeError: If ``init_cfg`` is something else.
@@ -62,7 +63,8 @@ class Backbone(nn.Module):
             from mmvim.checkpoints import load_backbone
 
             for entry in files:
-                load_backbone(self, entry['checkpoint'], entry.get('prefix'), self.expected_missing)
+                options = {key: entry[key] for key in ('prefix', 'key') if key in entry}
+                load_backbone(self, entry['checkpoint'], expected_missing=self.expected_missing, **options)
         self.is_init = True
 
     def adapt_weights(self, found: dict[str, Tensor]) -> list[str]:
