@@ -15,6 +15,7 @@ from .class_names import plain_meta
 from .families import family_of, from_official, roots_of, to_official
 from .read import read
 from .report import shorten
+from .safetensors import SUFFIX, dump_safetensors
 from .weights import Weights, find_weights, without_wrappers
 
 LAYOUTS = ('ours', 'official')
@@ -35,7 +36,7 @@ def convert(
 
     Args:
         source: as for :func:`~mmvim.checkpoints.read.read`.
-        target: the file to write.
+        target: the file to write; in safetensors' format if it ends in ``.safetensors``, with the tensors alone.
         to: ``'ours'`` for the names of mmvim's models, under ``state_dict``; ``'official'`` for those of the
             published files, under ``model``.
         force: whether an existing file is replaced.
@@ -52,6 +53,7 @@ def convert(
         FileNotFoundError: if there is no ``source``, or no folder for ``target``.
         ValueError, RuntimeError: as ``read``; if there are no weights; if there is no official layout for them; if
             names or colours of the classes are something else.
+        ModuleNotFoundError: if safetensors is needed and not installed.
     """
     if to not in LAYOUTS:
         raise UserValueError(f'to={to!r}: expected one of {", ".join(LAYOUTS)}')
@@ -81,12 +83,16 @@ def convert(
     content: dict[str, Any] = (
         {'state_dict': state, 'meta': {'dataset_meta': meta} if meta else {}} if to == 'ours' else {'model': state}
     )
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    write_whole(target, buffer.getvalue())
+    if target.suffix == SUFFIX:
+        written = dump_safetensors(state, meta, target)
+    else:
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        written = buffer.getvalue()
+    write_whole(target, written)
     family = family_of(state)
     kind = f'{family.name}, layout: {to}' if family else 'of no known family, names unchanged'
-    size = buffer.tell() / 1e6
+    size = len(written) / 1e6
     notes = ''.join(f'; {note}' for note in weights.notes)
     return f'{source}: {len(found)} tensors -> {target}: {len(state)} tensors ({kind}), {size:.1f} MB{notes}'
 
