@@ -13,6 +13,7 @@ from mmvim.errors import UserRuntimeError, UserValueError
 
 from .classes import explain_classes
 from .families import family_of, from_official, name_of, roots_of
+from .inflate import inflate_input as inflated
 from .layouts.record import Layout
 from .prefixes import Several, find_prefix, whole_prefixes
 from .read import read
@@ -30,6 +31,7 @@ def load_backbone(
     prefix: str | None = None,
     expected_missing: Iterable[str] = (),
     key: str | None = None,
+    inflate_input: bool = False,
 ) -> Report:
     """Fill a backbone from a checkpoint file, official or own, of a classifier, backbone, segmentor or detector.
 
@@ -44,6 +46,8 @@ def load_backbone(
             of tensors or modules (``'outnorm*'``).
         key: where the weights are in the file, such as ``'model_ema'``; as for
             :func:`~mmvim.checkpoints.weights.find_weights`.
+        inflate_input: whether a backbone for other channels than RGB makes the weights that see them of the file's;
+            see :func:`~mmvim.checkpoints.inflate.inflate_input`.
 
     Returns:
         What was done.
@@ -81,6 +85,8 @@ def load_backbone(
             found = {key: tensor for key, tensor in found.items() if not key.startswith(other)}
     report = Report(name, 'backbone', done=_said(weights, prefix))
     report.left_out = dict.fromkeys(left_out, 'not of the backbone')
+    if inflate_input:
+        _inflate(module, own, found, report)
     _fit_backbone(module, own, found, report, expected)
     module.load_state_dict(found, strict=False)
     print_log(str(report), logger='current')
@@ -254,12 +260,29 @@ def _fit_backbone(
     wrong = {key: (found[key], own[key]) for key in found if key in own and found[key].shape != own[key].shape}
     if missing or unknown or wrong:
         problems = [_shapes(wrong)] if wrong else []
+        if list(wrong) == [getattr(module, 'input_weight', None)]:
+            problems.append('init_cfg=dict(..., inflate_input=True) makes weights for other channels than RGB of these')
         problems += [f'{len(missing)} missing in the file: {shorten(missing)}'] if missing else []
         problems += [f'{len(unknown)} unknown to the model: {shorten(unknown)}'] if unknown else []
         raise UserRuntimeError(f'{titles}; {"; ".join(problems)}')
     report.new.update(dict.fromkeys(new, 'not in the file, as expected'))
     report.matched = len(found)
     report.total = len(found)
+
+
+def _inflate(module: nn.Module, own: Mapping[str, Tensor], found: dict[str, Tensor], report: Report) -> None:
+    """Make the weights that see the image fit its channels, in place."""
+    name = getattr(module, 'input_weight', None)
+    if name is None:
+        raise UserValueError(f'inflate_input: {type(module).__name__} does not say which convolution sees the image')
+    theirs, channels = found.get(name), own[name].shape[1]
+    if theirs is None or theirs.shape[1:2] == own[name].shape[1:2]:
+        return
+    try:
+        found[name] = inflated(theirs, channels)
+    except ValueError as error:
+        raise UserRuntimeError(f'{report.source}: {name}: {error}') from error
+    report.done.append(f'{name} made for {channels} channels of those for RGB')
 
 
 def _is_expected(key: str, expected: tuple[str, ...]) -> bool:
