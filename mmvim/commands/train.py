@@ -22,6 +22,7 @@ from mmvim.preflight.data.places import check_data
 from mmvim.preflight.data.start import check_at_start
 from mmvim.preflight.finding import demand
 from mmvim.preflight.launcher import check_launcher
+from mmvim.preflight.outputs import check_outputs
 from mmvim.preflight.packages import check_packages
 from mmvim.preflight.weights import check_weights, find_checkpoint
 
@@ -48,6 +49,7 @@ def train(argv: Sequence[str] | None = None) -> None:
         cfg.auto_scale_lr.enable = True
     demand(check_packages(cfg), UserModuleNotFoundError)
     demand(check_launcher(cfg.launcher), UserRuntimeError)
+    demand(check_outputs(cfg), UserValueError)
     demand(check_data(cfg, 'train', 'val'), UserFileNotFoundError)
     if args.resume is not None:
         cfg.resume = True
