@@ -4,9 +4,10 @@ from mmvim.renamed import renamed
 
 from .everywhere import read_safely_everywhere
 from .families import from_official, to_official
-from .match import load_backbone, load_model, state_dict_of
+from .match import load_backbone, load_model
 from .read import read
 from .report import Report
+from .weights import state_dict_of
 
 __all__ = [
     'Report',

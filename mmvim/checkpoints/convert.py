@@ -12,14 +12,23 @@ from mmvim.errors import UserFileExistsError, UserFileNotFoundError, UserValueEr
 from mmvim.files import write_whole
 
 from .class_names import plain_meta
-from .families import family_of, from_official, to_official
-from .match import state_dict_of
+from .families import family_of, from_official, roots_of, to_official
 from .read import read
+from .report import shorten
+from .safetensors import SUFFIX, dump_safetensors
+from .weights import Weights, find_weights, without_wrappers
 
 LAYOUTS = ('ours', 'official')
 
 
-def convert(source: str | os.PathLike, target: str | os.PathLike, to: str = 'ours', force: bool = False) -> str:
+def convert(
+    source: str | os.PathLike,
+    target: str | os.PathLike,
+    to: str = 'ours',
+    force: bool = False,
+    key: str | None = None,
+    prefix: str | None = None,
+) -> str:
     """Write the weights of a checkpoint, and nothing else but names and colours of its classes, to a file.
 
     Optimizer, configuration and objects of foreign classes are dropped, so that any safe reader takes the file. No
@@ -27,10 +36,14 @@ def convert(source: str | os.PathLike, target: str | os.PathLike, to: str = 'our
 
     Args:
         source: as for :func:`~mmvim.checkpoints.read.read`.
-        target: the file to write.
+        target: the file to write; in safetensors' format if it ends in ``.safetensors``, with the tensors alone.
         to: ``'ours'`` for the names of mmvim's models, under ``state_dict``; ``'official'`` for those of the
             published files, under ``model``.
         force: whether an existing file is replaced.
+        key: where the weights are in the file, such as ``'model_ema'``; as for
+            :func:`~mmvim.checkpoints.weights.find_weights`.
+        prefix: what stands in front of the names that are wanted, such as ``'student.'``; others are left out. By
+            default all are taken, without what stands in front of all of them.
 
     Returns:
         What was done, in one line.
@@ -40,6 +53,7 @@ def convert(source: str | os.PathLike, target: str | os.PathLike, to: str = 'our
         FileNotFoundError: if there is no ``source``, or no folder for ``target``.
         ValueError, RuntimeError: as ``read``; if there are no weights; if there is no official layout for them; if
             names or colours of the classes are something else.
+        ModuleNotFoundError: if safetensors is needed and not installed.
     """
     if to not in LAYOUTS:
         raise UserValueError(f'to={to!r}: expected one of {", ".join(LAYOUTS)}')
@@ -56,7 +70,8 @@ def convert(source: str | os.PathLike, target: str | os.PathLike, to: str = 'our
         raise UserFileNotFoundError(f'there is no folder {target.parent} to write {target.name} into')
     checkpoint = read(source)
     try:
-        found = state_dict_of(checkpoint)
+        weights = find_weights(checkpoint, key)
+        found = _behind(prefix, weights)
         ours = from_official(found)
         state = ours if to == 'ours' else to_official(ours)
         meta = plain_meta(checkpoint)
@@ -68,13 +83,34 @@ def convert(source: str | os.PathLike, target: str | os.PathLike, to: str = 'our
     content: dict[str, Any] = (
         {'state_dict': state, 'meta': {'dataset_meta': meta} if meta else {}} if to == 'ours' else {'model': state}
     )
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    write_whole(target, buffer.getvalue())
+    if target.suffix == SUFFIX:
+        written = dump_safetensors(state, meta, target)
+    else:
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        written = buffer.getvalue()
+    write_whole(target, written)
     family = family_of(state)
     kind = f'{family.name}, layout: {to}' if family else 'of no known family, names unchanged'
-    size = buffer.tell() / 1e6
-    return f'{source}: {len(found)} tensors -> {target}: {len(state)} tensors ({kind}), {size:.1f} MB'
+    size = len(written) / 1e6
+    notes = ''.join(f'; {note}' for note in weights.notes)
+    return f'{source}: {len(found)} tensors -> {target}: {len(state)} tensors ({kind}), {size:.1f} MB{notes}'
+
+
+def _behind(prefix: str | None, weights: Weights) -> dict[str, Tensor]:
+    """The tensors behind a prefix, or behind that of a model of a known family that all of them have."""
+    state, asked = weights.state, prefix is not None
+    if prefix is None:
+        root = next(iter(roots_of(state)), '')
+        prefix = root if all(key.startswith(root) for key in state) else ''
+    else:
+        prefix = without_wrappers(prefix, weights)
+    found = {key.removeprefix(prefix): tensor for key, tensor in state.items() if key.startswith(prefix)}
+    if not found:
+        raise UserValueError(f'no tensor under {prefix}; there are {shorten(state)}')
+    roots = roots_of(found)
+    others = tuple(filter(None, roots)) if asked and '' in roots else ()  # a teacher within the student
+    return {key: tensor for key, tensor in found.items() if not key.startswith(others)}
 
 
 def _alone(tensor: Tensor) -> Tensor:

@@ -32,13 +32,42 @@ def name_of(state: Mapping[str, Tensor]) -> str:
     for name, sign in _SIGNS:
         if any(re.search(sign, key) for key in state):
             return name
-    return 'another model'
+    return 'a model that is not known here'
+
+
+def roots_of(state: Mapping[str, Tensor]) -> dict[str, Layout]:
+    """Where models of known families stand in a state dict: what is in front of their names, with the family.
+
+    In front of ``backbone.``, if that is there: a whole segmentor stands at its own root.
+    """
+    roots: dict[str, Layout] = {}
+    for layout in LAYOUTS:
+        signs = (layout.sign.fullmatch(key) for key in state) if layout.sign else ()
+        for root in {match['root'] for match in signs if match} - set(roots):
+            if layout.fits(_behind(root, state)):
+                roots[root] = layout
+    return roots
+
+
+def _behind(root: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {key.removeprefix(root): tensor for key, tensor in state.items() if key.startswith(root)}
 
 
 def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state dict in our layout, whichever family's it is; unknown ones stay as they are."""
-    family = family_of(state)
-    return family.from_official(state) if family else dict(state)
+    """The state dict in our layout, whichever family's it is; unknown ones stay as they are.
+
+    Names may stand behind any prefixes, which stay.
+    """
+    roots = roots_of(state)
+    if not roots:
+        family = family_of(state)
+        return family.from_official(state) if family else dict(state)
+    converted, rest = {}, dict(state)
+    for root in sorted(roots, key=len, reverse=True):  # the teacher's before those of what it is in
+        behind = _behind(root, rest)
+        rest = {key: tensor for key, tensor in rest.items() if not key.startswith(root)}
+        converted.update((root + key, tensor) for key, tensor in roots[root].from_official(behind).items())
+    return converted | rest
 
 
 def to_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -12,38 +12,26 @@ from torch import Tensor, nn
 from mmvim.errors import UserRuntimeError, UserValueError
 
 from .classes import explain_classes
-from .families import family_of, from_official, name_of
+from .families import family_of, from_official, name_of, roots_of
+from .inflate import inflate_input as inflated
 from .layouts.record import Layout
+from .prefixes import Several, find_prefix, whole_prefixes
 from .read import read
 from .report import Report, shorten
+from .weights import Weights, find_weights, without_wrappers
 
-# In front of a backbone's own names, in files of segmentors, detectors, wrappers and self-supervised training.
-_PREFIXES = ('', 'backbone.', 'model.', 'encoder.', 'student.')
 _BACKBONE = 'backbone.'
-_NAME_LENGTH = 500
+_COUNTER = 'num_batches_tracked'
 _SHAPELESS = 'its tensors have not the shapes that their names promise'
 
 
-def state_dict_of(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The weights in a checkpoint dict: under ``state_dict``, ``model``, or the dict itself; without ``module.``.
-
-    Raises:
-        ValueError: if there are none, or their names are no names.
-    """
-    state = next((checkpoint[key] for key in ('state_dict', 'model') if key in checkpoint), checkpoint)
-    if isinstance(state, Mapping):
-        tensors = {str(key): value for key, value in state.items() if isinstance(value, Tensor)}
-        strange = next((key for key in tensors if len(key) > _NAME_LENGTH or not key.isprintable()), None)
-        if strange is not None:
-            raise UserValueError(f'the name {strange[:40]!r} of a tensor is no short line of text')
-        if tensors:
-            wrapped = all(key.startswith('module.') for key in tensors)
-            return {key.removeprefix('module.'): value for key, value in tensors.items()} if wrapped else tensors
-    raise UserValueError(f'no weights among {shorten(map(str, checkpoint))}: expected them under state_dict or model')
-
-
 def load_backbone(
-    module: nn.Module, source: str | os.PathLike, prefix: str | None = None, expected_missing: Iterable[str] = ()
+    module: nn.Module,
+    source: str | os.PathLike,
+    prefix: str | None = None,
+    expected_missing: Iterable[str] = (),
+    key: str | None = None,
+    inflate_input: bool = False,
 ) -> Report:
     """Fill a backbone from a checkpoint file, official or own, of a classifier, backbone, segmentor or detector.
 
@@ -52,32 +40,54 @@ def load_backbone(
     Args:
         module: the backbone.
         source: as for :func:`~mmvim.checkpoints.read.read`.
-        prefix: what stands in front of the backbone's names in the file, such as ``'backbone.'``; found by itself if
-            None.
+        prefix: what stands in front of the backbone's names in the file, such as ``'student.backbone.'``; found by
+            itself if None.
         expected_missing: tensors that may be absent from the file and then keep their initial values, as patterns
             of tensors or modules (``'outnorm*'``).
+        key: where the weights are in the file, such as ``'model_ema'``; as for
+            :func:`~mmvim.checkpoints.weights.find_weights`.
+        inflate_input: whether a backbone for other channels than RGB makes the weights that see them of the file's;
+            see :func:`~mmvim.checkpoints.inflate.inflate_input`.
 
     Returns:
         What was done.
 
     Raises:
         FileNotFoundError, ValueError: as ``read``; ValueError also if the file holds no weights.
-        RuntimeError: if the file does not fit, with the model that it seems to hold and the tensors concerned. The
-            module is as before.
+        RuntimeError: if the file does not fit, with the model that it seems to hold and the tensors concerned, or
+            holds several such backbones. The module is as before.
     """
     name = os.path.basename(str(source))
-    state = _converted(read(source), name)
-    own = module.state_dict()
+    weights = _weights(read(source), name, key)
+    own, expected = module.state_dict(), tuple(expected_missing)
+    required = [key for key in own if not key.endswith(_COUNTER) and not _is_expected(key, expected)]
     if prefix is None:
-        prefix = max(_PREFIXES, key=lambda p: sum(p + key in state for key in own))
-    elif prefix and not prefix.endswith('.'):
-        prefix += '.'
-    found = {key.removeprefix(prefix): tensor for key, tensor in state.items() if key.startswith(prefix)}
-    report = Report(name, 'backbone')
-    if not found:
-        raise UserRuntimeError(f'{name} has no tensor under {prefix}; there are {shorten(state)}')
-    report.left_out = {key: 'not of the backbone' for key in state if not key.startswith(prefix)}
-    _fit_backbone(module, own, found, report, tuple(expected_missing))
+        state = _converted(weights.state, name)
+        try:
+            prefix = find_prefix(required, state) or ''
+        except Several as error:
+            ways = ' or '.join(f'prefix={prefix!r}' for prefix in error.prefixes)
+            raise UserRuntimeError(
+                f'{name} holds the backbone behind each of {error}: name the one that is meant, '
+                f"init_cfg=dict(type='Pretrained', checkpoint=..., {ways})"
+            ) from error
+        found = {key.removeprefix(prefix): tensor for key, tensor in state.items() if key.startswith(prefix)}
+        left_out = [key for key in state if not key.startswith(prefix)]
+    else:
+        prefix = without_wrappers(prefix, weights)
+        named = {key.removeprefix(prefix): tensor for key, tensor in weights.state.items() if key.startswith(prefix)}
+        if not named:
+            raise UserRuntimeError(f'{name} has no tensor under {prefix}; there are {shorten(weights.state)}')
+        found = _converted(named, name)
+        left_out = [key for key in weights.state if not key.startswith(prefix)]
+        for other in filter(None, whole_prefixes(required, found)):  # a teacher within the student
+            left_out += [prefix + key for key in found if key.startswith(other)]
+            found = {key: tensor for key, tensor in found.items() if not key.startswith(other)}
+    report = Report(name, 'backbone', done=_said(weights, prefix))
+    report.left_out = dict.fromkeys(left_out, 'not of the backbone')
+    if inflate_input:
+        _inflate(module, own, found, report)
+    _fit_backbone(module, own, found, report, expected)
     module.load_state_dict(found, strict=False)
     print_log(str(report), logger='current')
     return report
@@ -112,15 +122,19 @@ def fit_model(model: nn.Module, checkpoint: dict, source: str, new_classes: bool
     """
     name = os.path.basename(str(source))
     model = _unwrapped(model)
-    state = _converted(checkpoint, name)
+    weights = _weights(checkpoint, name)
+    state, own = _converted(weights.state, name), model.state_dict()
+    prefix = _prefix_of_whole(model, own, state, name)
+    report = Report(name, 'model', done=_said(weights, prefix))
+    report.left_out = {key: 'not of the model' for key in state if not key.startswith(prefix)}
+    state = {key.removeprefix(prefix): tensor for key, tensor in state.items() if key.startswith(prefix)}
     if hasattr(model, 'from_published'):
         state = model.from_published(state)
-    own = model.state_dict()
-    report = Report(name, 'model')
     backbone = {key.removeprefix(_BACKBONE): state[key] for key in state if key.startswith(_BACKBONE)}
     if not backbone and any(key.startswith(_BACKBONE) for key in own):
         raise UserRuntimeError(
-            f'{name} has no tensor under {_BACKBONE} and so is no checkpoint of this whole model; weights of a '
+            f'{name} holds {name_of(state)} and no tensor under {_BACKBONE}, and so is no checkpoint of this whole '
+            'model; weights of a '
             f"backbone are given as model.backbone.init_cfg=dict(type='Pretrained', checkpoint='{source}')"
         )
     if backbone and isinstance(getattr(model, 'backbone', None), nn.Module):
@@ -134,7 +148,7 @@ def fit_model(model: nn.Module, checkpoint: dict, source: str, new_classes: bool
     if others:
         counts = explain_classes(model, {key: (a.shape, b.shape) for key, (a, b) in others.items()})
         if counts is None:
-            raise UserRuntimeError(f'{name} does not fit the model: {_shapes(others)}')
+            raise UserRuntimeError(f'{name} holds {name_of(state)} and does not fit the model: {_shapes(others)}')
         if not new_classes:
             raise UserRuntimeError(
                 f'{name} knows {counts[0]} classes and the model {counts[1]} ({shorten(others)}): set num_classes of '
@@ -156,11 +170,12 @@ def load_fitted(model: nn.Module, checkpoint: dict, report: Report) -> None:
     """
     state = checkpoint['state_dict']
     missing, unexpected = _unwrapped(model).load_state_dict(state, strict=False)
-    missing = [key for key in missing if not key.endswith('num_batches_tracked')]
+    missing = [key for key in missing if not key.endswith(_COUNTER)]
     if missing or unexpected:
         problems = [f'{len(missing)} missing: {shorten(missing)}'] if missing else []
         problems += [f'{len(unexpected)} unknown to the model: {shorten(unexpected)}'] if unexpected else []
-        raise UserRuntimeError(f'{report.source} does not fit the model: {"; ".join(problems)}')
+        holds = f'{report.source} holds {name_of(state)} and does not fit the model'
+        raise UserRuntimeError(f'{holds}: {"; ".join(problems)}')
     report.total = len(state)
     report.matched = report.total - len(report.new)
     print_log(str(report), logger='current')
@@ -174,13 +189,43 @@ def _unwrapped(model: nn.Module) -> nn.Module:
     return model
 
 
-def _converted(checkpoint: Mapping[str, Any], name: str) -> dict[str, Tensor]:
+def _weights(checkpoint: Mapping[str, Any], name: str, key: str | None = None) -> Weights:
     try:
-        return from_official(state_dict_of(checkpoint))
+        return find_weights(checkpoint, key)
+    except ValueError as error:
+        raise UserValueError(f'{name}: {error}') from error
+
+
+def _converted(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    try:
+        return from_official(state)
     except ValueError as error:
         raise UserValueError(f'{name}: {error}') from error
     except (RuntimeError, IndexError) as error:  # of torch
         raise UserValueError(f'{name}: {_SHAPELESS}') from error
+
+
+def _prefix_of_whole(model: nn.Module, own: Mapping[str, Tensor], state: Mapping[str, Tensor], name: str) -> str:
+    """What stands in front of the names of a whole model in a file, of a classifier's in any layout."""
+    try:
+        if hasattr(model, 'from_published'):
+            roots = roots_of(state)
+            if len(roots) > 1:
+                raise Several(list(roots))
+            return next(iter(roots), '')
+        prefix = find_prefix([key for key in own if not key.endswith(_COUNTER)], state)
+    except Several as error:
+        ways = ' or '.join(f'--prefix {prefix!r}' for prefix in error.prefixes)
+        raise UserRuntimeError(
+            f'{name} holds the model behind each of {error}: take the one that is meant out of it, '
+            f'tools/convert_checkpoint.py {name} NEW.pth {ways}'
+        ) from error
+    return '' if prefix is None or any(key in own for key in state) else prefix
+
+
+def _said(weights: Weights, prefix: str) -> list[str]:
+    """What the log says of where the weights were found."""
+    return [*weights.notes, f'names behind {prefix}'] if prefix else list(weights.notes)
 
 
 def _fit_backbone(
@@ -192,7 +237,7 @@ def _fit_backbone(
         if family_of(found) is not family:
             raise UserRuntimeError(f'{report.source} holds {name_of(found)}, the model is {family.name}')
         variants = getattr(module, 'arch_zoo', {})
-        holds = f'holds {_described(family, found, variants)}, the model is {family.describe(own, variants)}'
+        holds = f'holds {_described(family, found, variants)}, the model is {_described(family, own, variants)}'
         titles = f'{report.source} {holds}'
         if hasattr(module, 'adapt_weights'):  # somebody else's model of the family has none
             try:
@@ -207,20 +252,41 @@ def _fit_backbone(
                 del found[key]
                 report.left_out[key] = reason
     else:
-        titles = f'{report.source} does not fit the backbone'
-    absent = [key for key in own if key not in found and not key.endswith('num_batches_tracked')]
-    new = [key for key in absent if any(fnmatchcase(key, p) or fnmatchcase(key, f'{p}.*') for p in expected)]
+        titles = f'{report.source} holds {name_of(found)} and does not fit the backbone'
+    absent = [key for key in own if key not in found and not key.endswith(_COUNTER)]
+    new = [key for key in absent if _is_expected(key, expected)]
     missing = [key for key in absent if key not in new]
     unknown = [key for key in found if key not in own]
     wrong = {key: (found[key], own[key]) for key in found if key in own and found[key].shape != own[key].shape}
     if missing or unknown or wrong:
         problems = [_shapes(wrong)] if wrong else []
+        if list(wrong) == [getattr(module, 'input_weight', None)]:
+            problems.append('init_cfg=dict(..., inflate_input=True) makes weights for other channels than RGB of these')
         problems += [f'{len(missing)} missing in the file: {shorten(missing)}'] if missing else []
         problems += [f'{len(unknown)} unknown to the model: {shorten(unknown)}'] if unknown else []
         raise UserRuntimeError(f'{titles}; {"; ".join(problems)}')
     report.new.update(dict.fromkeys(new, 'not in the file, as expected'))
     report.matched = len(found)
     report.total = len(found)
+
+
+def _inflate(module: nn.Module, own: Mapping[str, Tensor], found: dict[str, Tensor], report: Report) -> None:
+    """Make the weights that see the image fit its channels, in place."""
+    name = getattr(module, 'input_weight', None)
+    if name is None:
+        raise UserValueError(f'inflate_input: {type(module).__name__} does not say which convolution sees the image')
+    theirs, channels = found.get(name), own[name].shape[1]
+    if theirs is None or theirs.shape[1:2] == own[name].shape[1:2]:
+        return
+    try:
+        found[name] = inflated(theirs, channels)
+    except ValueError as error:
+        raise UserRuntimeError(f'{report.source}: {name}: {error}') from error
+    report.done.append(f'{name} made for {channels} channels of those for RGB')
+
+
+def _is_expected(key: str, expected: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(key, pattern) or fnmatchcase(key, f'{pattern}.*') for pattern in expected)
 
 
 def _described(family: Layout, found: Mapping[str, Tensor], variants: Mapping[str, Mapping[str, Any]]) -> str:

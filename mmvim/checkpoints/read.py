@@ -4,11 +4,13 @@ import os
 from pathlib import Path
 from typing import Any
 
-from mmvim.errors import UserRuntimeError, UserValueError
+from mmvim.errors import UserModuleNotFoundError, UserRuntimeError, UserValueError
 
 from .builders import Foreign, Refused
 from .fetch import locate
 from .formats import TorchScript, load
+from .safetensors import INDEX, is_safetensors, load_index, load_safetensors
+from .weights import find_weights
 
 _OTHER_FILES = (
     (b'\xff\xd8\xff', 'a JPEG image'),
@@ -25,13 +27,14 @@ def read(source: str | os.PathLike, map_location: Any = 'cpu') -> dict:
 
     Tensors, plain containers, numpy arrays, and the history buffers of mmengine come back as they were saved, without
     hooks and attributes. Objects of any other class become inert :class:`~mmvim.checkpoints.builders.Foreign` objects.
-    Both of torch's formats are read.
+    Both of torch's formats are read, and that of safetensors, whose content comes under ``state_dict``.
 
     What a file says about its own size is not believed: containers neither contain themselves nor unfold to much more
     than they are, and no tensor has elements that the file has not, except for expanded ones of at most 64 MiB.
 
     Args:
         source: a path, a name in ``weights/``, or an ``http(s)://`` address; how it is found: :func:`.fetch.locate`.
+            Of torch, of safetensors, or an index (``*.index.json``) of either.
         map_location: as in ``torch.load``.
 
     Returns:
@@ -39,19 +42,31 @@ def read(source: str | os.PathLike, map_location: Any = 'cpu') -> dict:
 
     Raises:
         FileNotFoundError: if there is no such file and it cannot be downloaded.
+        ModuleNotFoundError: if it is one of safetensors, and that is not installed.
         ValueError: if it is a folder, empty, no checkpoint, or may not be read.
         RuntimeError: if it is damaged, out of proportion, larger than the memory, or asks to run something.
     """
     path = _located(source)
+    if path.name.endswith(INDEX):
+        return load_index(path, lambda part: find_weights(_read_file(part, map_location)).state)
+    return _read_file(path, map_location)
+
+
+def _read_file(path: Path, map_location: Any) -> dict:
     try:
         file = path.open('rb', buffering=0)  # storages are read in one piece
     except OSError as error:
         raise UserValueError(f'{path} cannot be read: {error.strerror}') from error
     with file:
-        _check_kind(path, file.read(512))
+        size, start = path.stat().st_size, file.read(512)
+        safe = is_safetensors(start, size)
+        if not safe:
+            _check_kind(path, start)
         file.seek(0)
         try:
-            checkpoint = load(file, map_location)
+            checkpoint = load_safetensors(file, size, map_location) if safe else load(file, map_location)
+        except UserModuleNotFoundError:
+            raise
         except TorchScript:
             raise UserRuntimeError(
                 f'{path} was refused: it is a TorchScript program, and loading runs it; save model.state_dict() instead'

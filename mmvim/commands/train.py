@@ -20,6 +20,7 @@ from mmvim.errors import UserFileNotFoundError, UserValueError
 from mmvim.preflight.data.places import check_data
 from mmvim.preflight.data.start import check_at_start
 from mmvim.preflight.finding import demand
+from mmvim.preflight.outputs import check_outputs
 from mmvim.preflight.weights import check_weights, find_checkpoint
 
 from .options import begin
@@ -41,6 +42,7 @@ def train(argv: Sequence[str] | None = None) -> None:
                 'set auto_scale_lr=dict(base_batch_size=...) there.'
             )
         cfg.auto_scale_lr.enable = True
+    demand(check_outputs(cfg), UserValueError)
     demand(check_data(cfg, 'train', 'val'), UserFileNotFoundError)
     if args.resume is not None:
         cfg.resume = True

@@ -79,7 +79,7 @@ def test_bad_input(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match='expected one of ours, official'):
         convert(source, tmp_path / 'b.pth', to='theirs')
     torch.save({'model': {'a': torch.ones(1)}}, tmp_path / 'a.pth')
-    with pytest.raises(ValueError, match='no official layout for another model'):
+    with pytest.raises(ValueError, match='no official layout for a model that is not known here'):
         convert(tmp_path / 'a.pth', tmp_path / 'b.pth', to='official')
 
 

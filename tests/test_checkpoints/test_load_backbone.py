@@ -161,7 +161,7 @@ def test_variant_of_the_file_is_named(tmp_path: Path, variant: str, name: str) -
         ('layers.0.blocks.0.op.x_proj_weight', 'VMamba'),
         ('layers.0.blocks.0.self_attention.A_logs', 'VMamba'),
         ('backbone.layers.0.mixer.A_log', 'Mamba with one direction'),
-        ('something', 'another model'),
+        ('something', 'a model that is not known here'),
     ],
 )
 def test_another_model(tmp_path: Path, key: str, name: str) -> None:

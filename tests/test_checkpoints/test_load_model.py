@@ -100,7 +100,7 @@ def drop(*names: str) -> Callable[[dict], None]:
     ('change', 'message'),
     [
         (drop('head.label'), r'2 missing: head\.label\.weight, head\.label\.bias'),
-        (drop('backbone.layers.0.mixer.A_logs'), 'holds another model, the model is Vim'),
+        (drop('backbone.layers.0.mixer.A_logs'), 'holds a model that is not known here, the model is Vim'),
         (drop('backbone.layers.0.norm'), r'1 missing in the file: layers\.0\.norm\.weight'),
         (drop('backbone.'), r'no tensor under backbone\..*model\.backbone\.init_cfg'),
         (lambda state: state.update(extra=torch.ones(1)), '1 unknown to the model: extra'),

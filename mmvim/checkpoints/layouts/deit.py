@@ -9,9 +9,11 @@ from typing import Any
 
 from torch import Tensor
 
+from mmvim.errors import UserValueError
+
 from .record import Layout, variant_of
 
-_SIGN = re.compile(r'(?P<front>(?:\w+\.)?)blocks\.0\.attn\.qkv\.weight')
+_SIGN = re.compile(r'(?P<front>(?P<root>(?:.*?\.)??)(?:backbone\.)?)blocks\.0\.attn\.qkv\.weight')
 
 
 def fits(state: Mapping[str, Tensor]) -> bool:
@@ -20,9 +22,15 @@ def fits(state: Mapping[str, Tensor]) -> bool:
 
 
 def describe(state: Mapping[str, Tensor], variants: Mapping[str, Mapping[str, Any]]) -> str:
-    """Say which DeiT a backbone's state dict (no prefix) belongs to, such as 'DeiT-Small (384 wide, 12 deep)'."""
+    """Say which DeiT a backbone's state dict (no prefix) belongs to, such as 'DeiT-Small (384 wide, 12 deep)'.
+
+    Raises:
+        ValueError: If it has no block.
+    """
     width = next((tensor.shape[-1] for key, tensor in state.items() if key.endswith('attn.qkv.weight')), 'unknown')
     depth = len({key.split('.')[1] for key in state if key.startswith('blocks.')})
+    if not depth:
+        raise UserValueError('no block')
     variant = variant_of(variants, embed_dims=width, depth=depth)
     name = f'DeiT-{variant.capitalize()}' if variant else 'a DeiT'
     return f'{name} ({width} wide, {depth} deep)'
@@ -31,6 +39,7 @@ def describe(state: Mapping[str, Tensor], variants: Mapping[str, Mapping[str, An
 LAYOUT = Layout(
     name='DeiT',
     fits=fits,
+    sign=_SIGN,
     left_out={
         r'(head|head_dist)\.': 'classifier',
         r'norm\.': 'the model uses no final norm',

@@ -10,9 +10,13 @@ from typing import Any
 
 from torch import Tensor
 
+from mmvim.errors import UserValueError
+
 from .record import Layout, variant_of
 
-_SIGN = re.compile(r'(?P<front>(?:.*\.)?)stages\.\d+\.(blocks\.)?\d+\.fc1\.weight')
+_SIGN = re.compile(
+    r'(?P<front>(?P<root>(?:.*?\.)??)(?:backbone\.)?)stages\.\d+\.(?:blocks\.)?\d+\.fc1\.weight'
+)
 _FROM_AUTHORS = (
     (r'^downsample_layers\.0\.', 'stem.'),
     (r'^downsample_layers\.(\d+)\.', r'stages.\1.downsample.'),
@@ -73,12 +77,17 @@ def describe(state: Mapping[str, Tensor], variants: Mapping[str, Mapping[str, An
 
     Returns:
         Such as "a MambaOut of arch 'tiny' (96-192-384-576 wide, depths 3-3-9-3)".
+
+    Raises:
+        ValueError: If it has no block.
     """
     widths, depths = {}, {}
     for key, tensor in state.items():
         if match := re.fullmatch(r'stages\.(\d+)\.blocks\.(\d+)\.fc1\.weight', key):
             stage = int(match[1])
             widths[stage], depths[stage] = tensor.shape[-1], depths.get(stage, 0) + 1
+    if not depths:
+        raise UserValueError('no block')
     widths, depths = ([numbers[stage] for stage in sorted(numbers)] for numbers in (widths, depths))
     variant = variant_of(variants, embed_dims=tuple(widths), depths=tuple(depths))
     name = f'a MambaOut of arch {variant!r}' if variant else 'a MambaOut'
@@ -88,6 +97,7 @@ def describe(state: Mapping[str, Tensor], variants: Mapping[str, Mapping[str, An
 LAYOUT = Layout(
     name='MambaOut',
     fits=fits,
+    sign=_SIGN,
     from_official=from_official,
     to_official=to_official,
     left_out={r'classifier\.': 'classifier', r'outnorm\d': 'the model has no such output'},

@@ -1,5 +1,6 @@
 """What is known of the names in a family's files."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,8 @@ class Layout:
     Attributes:
         name: Of the family, for messages; that of its class.
         fits: Whether names are those of this family, in any of its layouts and behind any prefix.
+        sign: Names that only this family has, any of which shows where its models stand in a file: the group ``root``
+            is what stands in front of the names that ``from_official`` knows. None if it finds that out itself.
         from_official: A state dict of a published file, of a classifier, a dense backbone or a whole segmentor or
             detector, in our layout; one in ours stays as it is. A ``ValueError`` says why that cannot be.
         to_official: The inverse, in the layout of the official repository as it is now.
@@ -33,6 +36,7 @@ class Layout:
 
     name: str
     fits: Callable[[State], bool]
+    sign: re.Pattern | None = None
     from_official: Callable[[State], dict[str, Tensor]] = dict
     to_official: Callable[[State], dict[str, Tensor]] = dict
     left_out: Mapping[str, str] = field(default_factory=dict)

@@ -30,6 +30,7 @@ _STACKED = {
 _PART = {part: (ours, k) for ours, parts in _STACKED.items() for k, part in enumerate(parts)}
 _MIXER = re.compile(r'(?P<block>.*\blayers\.\d+\.mixer\.)(?P<leaf>.+)')
 _OFFICIAL_NECK = re.compile(r'(?:backbone\.)?(?P<key>(?:fpn[12]|simfp_\d)\..+)')
+_SIGN = re.compile(r'(?P<root>(?:.*?\.)??)(?:backbone\.)?(?:net\.)?layers\.\d+\.mixer\.(?:A_b_log|A_logs)')
 
 # Rows of the position embedding at 224 x 224 without the class token, and the patch stride that this means.
 _STRIDES = {14 * 14: 16, 27 * 27: 8}
@@ -113,10 +114,15 @@ def describe(state: Mapping[str, Tensor], variants: Mapping[str, Mapping[str, An
     """Say which Vim a backbone's state dict (our layout, no prefix) belongs to, such as 'Vim-Small (384 wide, ...)'.
 
     The stride of the patches is told from a position embedding made at 224 x 224.
+
+    Raises:
+        ValueError: If it has no block.
     """
     proj = state.get('patch_embed.proj.weight')
     width = 'unknown' if proj is None else proj.shape[0]
     depth = 1 + max((int(key.split('.')[1]) for key in state if key.startswith('layers.')), default=-1)
+    if not depth:
+        raise UserValueError('no block')
     rows = state['pos_embed'].shape[1] - ('cls_token' in state) if 'pos_embed' in state else None
     stride = _STRIDES.get(rows)
     variant = variant_of(variants, embed_dims=width, depth=depth, patch_stride=16)
@@ -127,6 +133,7 @@ def describe(state: Mapping[str, Tensor], variants: Mapping[str, Mapping[str, An
 LAYOUT = Layout(
     name='Vim',
     fits=fits,
+    sign=_SIGN,
     from_official=from_official,
     to_official=to_official,
     left_out={

@@ -36,13 +36,15 @@ _NUMBERED = {
 }
 _NUMBERED_KEY = re.compile(r'(?P<front>.*\b)(?P<name>(patch_embed|downsample)\.\d\.)(?P<leaf>weight|bias)')
 _NAMED_KEY = re.compile(r'(?P<front>.*\b)(?P<name>(patch_embed\.\d|downsample)\.(conv|norm)\.)(?P<leaf>weight|bias)')
+_SIGN = re.compile(
+    r'(?P<root>(?:.*?\.)??)(?:backbone\.)?layers\.\d+\.blocks\.\d+\.(?:op|self_attention)\.(?:x_proj_weight|A_logs)'
+)
 _LINEAR = re.compile(r'.*\b(op\.(in|out)_proj|mlp\.fc[12]|downsample\.reduction|classifier\.head)\.weight')
 
 
 def fits(state: Mapping[str, Tensor]) -> bool:
     """Whether the names are those of a VMamba, in an official layout or in ours."""
-    sign = re.compile(r'layers\.\d+\.blocks\.\d+\.(op|self_attention)\.(x_proj_weight|A_logs)$')
-    return any(sign.search(key) for key in state)
+    return any(map(_SIGN.fullmatch, state))
 
 
 def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -93,6 +95,9 @@ def describe(state: Mapping[str, Tensor], variants: Mapping[str, Mapping[str, An
 
     Returns:
         Such as "a VMamba of arch 'v0_tiny' (96 wide, depths 2-2-9-2, scans 2 x as wide, gated, 16 states)".
+
+    Raises:
+        ValueError: If it has no block.
     """
     block = 'layers.0.blocks.0.'
     width = _size(state, block + 'norm.weight')
@@ -102,6 +107,8 @@ def describe(state: Mapping[str, Tensor], variants: Mapping[str, Mapping[str, An
     blocks = {match.groups() for key in state if (match := re.match(r'layers\.(\d+)\.blocks\.(\d+)\.', key))}
     stages = [stage for stage, _ in blocks]
     depths = tuple(stages.count(stage) for stage in sorted(set(stages), key=int))
+    if not depths:
+        raise UserValueError('no block')
     if None in (width, inner, states):
         return f'a VMamba (depths {"-".join(map(str, depths))})'
     variant = variant_of(variants, embed_dims=width, depths=depths, ssm_ratio=inner / width, gate=gated)
@@ -119,6 +126,7 @@ def _size(state: Mapping[str, Tensor], key: str, axis: int = 0) -> int | None:
 LAYOUT = Layout(
     name='VMamba',
     fits=fits,
+    sign=_SIGN,
     from_official=from_official,
     to_official=to_official,
     left_out={r'classifier\.': 'classifier', r'outnorm\d': 'the model has no such output'},

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from copy import deepcopy
+from inspect import signature
 from typing import Any, ClassVar
 
 import torch
@@ -24,12 +25,24 @@ class Backbone(nn.Module):
         required: Keys that an arch dict must have.
         optional: Keys that it may have.
         expected_missing: Tensors that a ``Pretrained`` file need not have, as patterns.
+        input_weight: Name of the weight (C, in_channels, h, w) of the convolution that sees the image.
     """
 
     arch_zoo: ClassVar[dict[str, dict]]
     required: ClassVar[set[str]]
     optional: ClassVar[set[str]]
     expected_missing: ClassVar[tuple[str, ...]] = ()
+    input_weight: ClassVar[str | None] = None
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> 'Backbone':
+        # mmseg's models put their own `pretrained` into the arguments of the backbone.
+        if 'pretrained' in kwargs and 'pretrained' not in signature(cls.__init__).parameters:
+            raise UserTypeError(
+                f'{cls.__name__} takes no pretrained={kwargs["pretrained"]!r}, which mmseg hands on from '
+                'model.pretrained: set pretrained=None in the model, and in its backbone '
+                "init_cfg=dict(type='Pretrained', checkpoint=...), or init_cfg=None to train from scratch"
+            )
+        return super().__new__(cls)
 
     def __init__(self, init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__()
@@ -39,7 +52,9 @@ class Backbone(nn.Module):
     def init_weights(self) -> None:
         """Initialise as mmengine does; a ``Pretrained`` file is read without running code and must fit.
 
-        ``init_cfg`` is a dict or a list of them. Files are read last, whatever their place in the list.
+        ``init_cfg`` is a dict or a list of them. Files are read last, whatever their place in the list. Beside
+        ``checkpoint`` there may be ``prefix``, ``key`` and ``inflate_input``, as for
+        :func:`mmvim.checkpoints.load_backbone`.
 
         Raises:
             TypeError: If ``init_cfg`` is something else.
@@ -62,7 +77,8 @@ class Backbone(nn.Module):
             from mmvim.checkpoints import load_backbone
 
             for entry in files:
-                load_backbone(self, entry['checkpoint'], entry.get('prefix'), self.expected_missing)
+                options = {key: entry[key] for key in ('prefix', 'key', 'inflate_input') if key in entry}
+                load_backbone(self, entry['checkpoint'], expected_missing=self.expected_missing, **options)
         self.is_init = True
 
     def adapt_weights(self, found: dict[str, Tensor]) -> list[str]:

@@ -128,6 +128,7 @@ class MambaOut(StagedBackbone):
     """
 
     embedding_name: ClassVar[str] = 'stem'
+    input_weight: ClassVar[str] = 'stem.conv1.weight'
     stages_name: ClassVar[str] = 'stages'
     downsample_at_end: ClassVar[bool] = False
 

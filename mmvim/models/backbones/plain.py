@@ -29,6 +29,7 @@ class PlainBackbone(Backbone):
             in the middle.
     """
 
+    input_weight: ClassVar[str] = 'patch_embed.proj.weight'
     blocks_name: ClassVar[str]
     tokens_first: ClassVar[bool]
 

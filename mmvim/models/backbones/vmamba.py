@@ -109,6 +109,7 @@ class VMamba(StagedBackbone):
     """
 
     embedding_name: ClassVar[str] = 'patch_embed'
+    input_weight: ClassVar[str] = 'patch_embed.0.conv.weight'
     stages_name: ClassVar[str] = 'layers'
     downsample_at_end: ClassVar[bool] = True
 
