@@ -29,8 +29,9 @@ def _scan_arguments(
         return (own if rms_weight is None else rms_norm_fn(own, rms_weight, None, eps=eps)).transpose(1, 2)
 
     B, C = prepared(B, own_B, B_proj_bias, b_rms_weight), prepared(C, own_C, C_proj_bias, c_rms_weight)
+    delta = F.linear(delta, delta_proj_weight)
     delta = delta if dt_rms_weight is None else rms_norm_fn(delta, dt_rms_weight, None, eps=eps)
-    return x, F.linear(delta, delta_proj_weight).transpose(1, 2), B, C, z
+    return x, delta.transpose(1, 2), B, C, z
 
 
 def _mamba_inner(
@@ -87,7 +88,8 @@ def mamba_inner_fn(
         C_proj_bias: See there.
         delta_softplus: Whether delta goes through softplus.
         checkpoint_lvl: Has no effect on the result: what upstream computes anew in the backward pass.
-        b_rms_weight: (N,), of an RMS norm of a projected B; ``c_rms_weight`` of C, ``dt_rms_weight`` (R,) of delta.
+        b_rms_weight: (N,), of an RMS norm of a projected B; ``c_rms_weight`` of C, ``dt_rms_weight`` (D,) of delta
+            in front of its bias.
         c_rms_weight: See there.
         dt_rms_weight: See there.
         b_c_dt_rms_eps: Of these norms.

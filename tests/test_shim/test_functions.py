@@ -99,7 +99,7 @@ def test_inner_functions(function, directions, projects):
 def test_inner_function_with_given_and_with_normed_parameters():
     """As FalconMamba norms them; a B that is given is taken as it is."""
     t = {name: tensor.detach() for name, tensor in mixer_tensors().items()}
-    weights = [torch.rand(k, dtype=torch.float64) for k in (3, 3, 2)]
+    weights = [torch.rand(k, dtype=torch.float64) for k in (3, 3, 6)]
     names = ['conv1d_weight', 'conv1d_bias', 'x_proj_weight', 'delta_proj_weight', 'out_proj_weight', 'out_proj_bias']
     head = [t['xz'], *(t[name] for name in names), t['A']]
     given = torch.randn(2, 3, 7, dtype=torch.float64)
@@ -112,10 +112,10 @@ def test_inner_function_with_given_and_with_normed_parameters():
     x = conv(x, t['conv1d_weight'].squeeze(1), t['conv1d_bias'], silu=True)
     low, _, C = torch.einsum('rd,bdl->blr', t['x_proj_weight'], x).split([2, 3, 3], -1)
     C = C + t['D'][:3]
-    low, C = (
-        v / (v.square().mean(-1, keepdim=True) + 1e-3).sqrt() * w for v, w in ((low, weights[2]), (C, weights[1]))
-    )
-    delta = torch.log1p(torch.exp(low @ t['delta_proj_weight'].T + t['delta_bias'])).transpose(1, 2)
+    delta = low @ t['delta_proj_weight'].T
+    pairs = (delta, weights[2]), (C, weights[1])
+    delta, C = (v / (v.square().mean(-1, keepdim=True) + 1e-3).sqrt() * w for v, w in pairs)
+    delta = torch.log1p(torch.exp(delta + t['delta_bias'])).transpose(1, 2)
     y = scan(x, delta, t['A'], given, C.transpose(1, 2), t['D'], z)
     close(got, y.transpose(1, 2) @ t['out_proj_weight'].T + t['out_proj_bias'])
 
