@@ -3,8 +3,8 @@
 Channels come before the sequence here, (B, D, L), as in those packages. Sequences that lie channel-last in memory are
 read in place; others are transposed once, since that is how the operators of this project read tokens.
 
-Outside the scope: ``mamba_inner_fn``, the ``*_update`` functions that generate token by token, and sequences of several
-lengths in one row (``seq_idx``, varlen).
+Outside the scope: sequences of several lengths in one row (``seq_idx``, varlen). ``mamba_inner_fn`` and the
+``*_update`` functions that generate token by token are in :mod:`mmvim.shim`.
 """
 
 from functools import reduce

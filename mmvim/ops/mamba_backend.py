@@ -70,7 +70,7 @@ def _find(distribution: str, extension: str, remedy: str) -> Package:
         return Package(name, f'{name} is installed without its compiled part {extension}', remedy)
     except ImportError as error:
         return Package(name, f'{extension} of {name} does not load: {str(error).splitlines()[0]}', remedy)
-    if type(loader).__module__ == 'mmvim.shim':
+    if type(loader).__module__.startswith('mmvim.shim'):
         return Package(name, f'mmvim.shim stands in for {extension} of {name}', remedy)
     return Package(name)
 

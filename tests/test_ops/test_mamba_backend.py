@@ -158,10 +158,10 @@ def test_package_without_convolutions(packages, monkeypatch):
 
 
 def test_the_shim_is_not_the_package(packages, monkeypatch):
-    from mmvim import shim
+    from mmvim.shim.finder import Finder
 
     packages('selective_scan_cuda')
-    sys.modules['selective_scan_cuda'].__spec__.loader = shim._Finder()
+    sys.modules['selective_scan_cuda'].__spec__.loader = Finder()
     assert row().reason == 'mmvim.shim stands in for selective_scan_cuda of mamba-ssm 2.3.2'
 
 

@@ -12,6 +12,7 @@ import torch
 from mmvim import shim
 from mmvim.ops import selective_scan_fn
 from mmvim.ops.testing import relative_error
+from mmvim.shim.child.sitecustomize import NAMES
 
 SCRIPT = Path(__file__).with_name('research_script.py')
 
@@ -34,13 +35,15 @@ def test_research_script(tmp_path):
     assert results.keys() == {'oflex', 'core', 'mamba'}
     for name, values in results.items():
         assert max(map(relative_error, values, plain)) < 1e-5, name
+    of_mamba_2 = 'of Mamba-2 there is only selective_state_update; install mamba-ssm on a machine with a GPU'
     assert answer.stdout.splitlines() == [
-        'mmvim.shim does not cover mamba_inner_fn: build the model with use_fast_path=False',
-        'mmvim.shim does not cover causal_conv1d_update: run whole sequences through causal_conv1d_fn',
+        f'mmvim.shim does not cover mamba_ssm.ops.triton.ssd_combined: {of_mamba_2}',
+        f'mmvim.shim does not cover Mamba2: {of_mamba_2}',
+        'seq_idx: several sequences in one row are not supported, pass one sequence per row',
     ]
     lines = [line for line in answer.stderr.splitlines() if 'mmvim' in line]
-    names = 'mamba_ssm, selective_scan_cuda, selective_scan_cuda_core, selective_scan_cuda_oflex, causal_conv1d'
-    assert lines == [f'mmvim.shim: {names}: computed by mmvim.ops']
+    served = [f'mmvim.shim: {", ".join(NAMES[:-1])}: computed by mmvim.ops; triton: its names alone']
+    assert lines == served
 
 
 def test_installed_packages_win(tmp_path):
@@ -60,20 +63,81 @@ def test_installed_packages_win(tmp_path):
     answer = python('-m', 'mmvim.shim', str(script), cwd=tmp_path, path=tmp_path)
     assert answer.returncode == 0, answer.stderr
     installed, *missing = answer.stdout.splitlines()
-    assert installed == f'installed {tmp_path / "mamba_ssm" / "__init__.py"} mmvim.shim'
+    assert installed == f'installed {tmp_path / "mamba_ssm" / "__init__.py"} mmvim.shim.scans'
     assert len(missing) == 3
     assert all(line.startswith('No module named') for line in missing)
-    served = 'selective_scan_cuda, selective_scan_cuda_core, selective_scan_cuda_oflex'
+    served = 'selective_scan_cuda, selective_scan_cuda_core, selective_scan_cuda_oflex, causal_conv1d_cuda'
     assert answer.stderr.count('mmvim.shim') == 1  # it was installed twice, and speaks once
     assert f'mmvim.shim: {served}: computed' in answer.stderr
 
 
+def test_triton_and_spawned_processes(tmp_path):
+    """The environment has a sitecustomize of its own, and processes start where no mmvim is found."""
+    (tmp_path / 'sitecustomize.py').write_text('MINE = "the other one"')
+    script = Path(__file__).with_name('triton_script.py')
+    start = (
+        f'import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r}); from mmvim import shim; shim.install()'
+    )
+    runner = tmp_path / 'runner.py'
+    runner.write_text(f'{start}\nimport runpy\nrunpy.run_path({str(script)!r}, run_name="__main__")')
+    answer = subprocess.run(
+        [sys.executable, str(runner)], capture_output=True, text=True, cwd=tmp_path,
+        env={**os.environ, 'PYTHONPATH': str(tmp_path), 'CUDA_VISIBLE_DEVICES': ''},
+    )  # fmt: skip
+    assert answer.returncode == 0, answer.stderr
+    lines = answer.stdout.splitlines()
+    cannot = (
+        'cannot run: Triton is not installed, and mmvim.shim has its names alone. '
+        "Take the code's path without Triton, or install triton on a machine with a GPU"
+    )
+    assert lines == [
+        '[0.0, 2.0, 4.0, 6.0, 8.0]',
+        f'the Triton kernel scale {cannot}',
+        f'the Triton kernel scale {cannot}',
+        f'the Triton kernel other {cannot}',
+        f'triton.language.zeros {cannot}',
+        f'triton.runtime.driver.active.get_current_device {cannot}',
+        'Doubles x. [128, 256] 3.0.0',
+        '1.0',
+        'True',
+        '4',
+        'False False the other one',
+    ]
+
+
+def test_processes_wait_for_the_names_that_there_are():
+    assert set(NAMES) == {name for name in shim.MODULES if '.' not in name} | {'triton'}
+
+
+def test_mamba_ssm_without_triton(tmp_path):
+    """An installed mamba-ssm keeps what is PyTorch; its Triton kernels are computed here."""
+    folder = tmp_path / 'mamba_ssm' / 'ops' / 'triton'
+    folder.mkdir(parents=True)
+    for place in (folder, *list(folder.parents)[:2]):
+        (place / '__init__.py').write_text('')
+    for name in ('layernorm', 'selective_state_update', 'ssd_combined'):
+        (folder / f'{name}.py').write_text('import triton\nRMSNorm = selective_state_update = "theirs"')
+    script = tmp_path / 'script.py'
+    script.write_text(
+        'from mamba_ssm.ops.triton.layernorm import RMSNorm\n'
+        'from mamba_ssm.ops.triton.selective_state_update import selective_state_update\n'
+        'from mamba_ssm.ops.triton import ssd_combined\n'
+        'print(*(getattr(x, "__module__", x) for x in (RMSNorm, selective_state_update, ssd_combined.RMSNorm)))\n'
+    )
+    answer = python('-m', 'mmvim.shim', str(script), cwd=tmp_path, path=tmp_path)
+    assert answer.stdout.strip() == 'mmvim.shim.norms mmvim.shim.steps theirs', answer.stderr
+    (tmp_path / 'triton.py').write_text('')
+    answer = python('-m', 'mmvim.shim', str(script), cwd=tmp_path, path=tmp_path)
+    assert answer.stdout.strip() == 'theirs theirs theirs', answer.stderr
+    assert 'triton: its names alone' not in answer.stderr
+
+
 @pytest.mark.parametrize('args', [[], ['absent.py', '--x']])
 def test_wrong_use(args, monkeypatch):
-    monkeypatch.setattr(sys, 'argv', ['shim.py', *args])
+    monkeypatch.setattr(sys, 'argv', ['mmvim.shim', *args])
     usage = f'no such script: {" ".join(args[:1])}\nusage: python -m mmvim.shim SCRIPT ARGS...'
     with pytest.raises(SystemExit) as stopped:
-        runpy.run_path(shim.__file__, run_name='__main__')
+        runpy.run_module('mmvim.shim', run_name='__main__')
     assert stopped.value.code == usage
 
 

@@ -1,0 +1,1 @@
+"""On the ``PYTHONPATH`` of processes that a script under the shim starts."""
