@@ -44,7 +44,7 @@ def load_safetensors(file: BinaryIO, size: int, map_location: Any) -> dict[str, 
     library = _library(str(getattr(file, 'name', 'a file')))
     length = int.from_bytes(file.read(_LENGTH), 'little')
     if length > MAX_HEADER:
-        raise ValueError(f'a header of {length} bytes, more than {MAX_HEADER}')
+        raise UserValueError(f'a header of {length} bytes, more than {MAX_HEADER}')
     header = json.loads(file.read(length))
     file.seek(0)
     state = library.load(file.read(size))

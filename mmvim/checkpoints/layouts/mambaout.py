@@ -14,9 +14,7 @@ from mmvim.errors import UserValueError
 
 from .record import Layout, variant_of
 
-_SIGN = re.compile(
-    r'(?P<front>(?P<root>(?:.*?\.)??)(?:backbone\.)?)stages\.\d+\.(?:blocks\.)?\d+\.fc1\.weight'
-)
+_SIGN = re.compile(r'(?P<front>(?P<root>(?:.*?\.)??)(?:backbone\.)?)stages\.\d+\.(?:blocks\.)?\d+\.fc1\.weight')
 _FROM_AUTHORS = (
     (r'^downsample_layers\.0\.', 'stem.'),
     (r'^downsample_layers\.(\d+)\.', r'stages.\1.downsample.'),
