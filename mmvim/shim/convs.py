@@ -5,9 +5,10 @@ release the caller was written for (1.0, 1.1, 1.2 to 1.5, later).
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from mmvim.errors import UserTypeError
+from mmvim.errors import UserNotImplementedError, UserTypeError
 from mmvim.ops import causal_conv1d_fn
 
 from .steps import causal_conv1d_update
@@ -48,15 +49,13 @@ def causal_conv1d_bwd(x: Tensor, weight: Tensor, bias: Tensor | None, dout: Tens
     seq_idx = more[0] if len(more) > 1 else None
     initial, dfinal, dx = more[1:4] if len(more) > 3 else (None, None, more[-1])
 
-    inputs = [None if t is None else t.detach().requires_grad_() for t in (x, weight, bias, initial)]
-    with torch.enable_grad():
-        y, final = causal_conv1d_fn(
-            *inputs[:3], seq_idx, inputs[3], return_final_states=True, activation='silu' if silu else None
+    if seq_idx is not None:
+        raise UserNotImplementedError(
+            'seq_idx: several sequences in one row are not supported, pass one sequence per row'
         )
-    outputs = [(y, dout)] if dfinal is None else [(y, dout), (final, dfinal)]
-    results, cotangents = zip(*outputs, strict=True)
-    found = iter(torch.autograd.grad(results, [t for t in inputs if t is not None], cotangents))
-    grads = [None if t is None else next(found) for t in inputs]
+    wide = torch.promote_types(torch.float32, x.dtype)
+    grads = _gradients(*(None if t is None else t.to(wide) for t in (x, weight, bias, dout, initial, dfinal)), silu)
+    grads = [None if t is None else g.to(t.dtype) for g, t in zip(grads, (x, weight, bias, initial), strict=True)]
     if dx is not None:
         grads[0] = dx.copy_(grads[0])
     if len(more) < 5:
@@ -67,6 +66,21 @@ def causal_conv1d_bwd(x: Tensor, weight: Tensor, bias: Tensor | None, dout: Tens
         if target is not None and gradient is not None:
             target.copy_(gradient)
     return None
+
+
+def _gradients(x, weight, bias, dout, initial, dfinal, silu: bool) -> tuple[Tensor, ...]:
+    """Of x, weight, bias and the initial states. Written out: callers that are custom operators have no autograd."""
+    history, length = weight.shape[-1] - 1, x.shape[-1]
+    seen = F.pad(x, (history, 0)) if initial is None else torch.cat([initial, x], -1)
+    if silu:
+        y = F.conv1d(seen, weight.unsqueeze(1), bias, groups=len(weight))
+        gate = torch.sigmoid(y)
+        dout = dout * gate * (1 + y * (1 - gate))
+    dseen = F.conv_transpose1d(dout, weight.unsqueeze(1), groups=len(weight))
+    if dfinal is not None:
+        dseen[..., length:] += dfinal
+    taps = [(dout * seen[..., tap : tap + length]).sum((0, 2)) for tap in range(history + 1)]
+    return dseen[..., history:], torch.stack(taps, -1), dout.sum((0, 2)), dseen[..., :history]
 
 
 def causal_conv1d_update_into(x: Tensor, conv_state: Tensor, weight: Tensor, bias: Tensor | None, *rest):

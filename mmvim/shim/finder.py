@@ -3,7 +3,7 @@
 import os
 import sys
 from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -67,11 +67,19 @@ class Finder(MetaPathFinder, Loader):
 class TritonParts(MetaPathFinder):
     """Stands first: the Triton kernels of a mamba-ssm that is installed, where Triton is not."""
 
-    def __init__(self, finder: Finder):
-        self.finder = finder
-
     def find_spec(self, name, path=None, target=None) -> ModuleSpec | None:
-        return self.finder._spec(name, is_package=False) if name in TRITON_PARTS else None
+        spec = PathFinder.find_spec(name, path, target) if name in TRITON_PARTS else None
+        if spec is not None:
+            spec.loader = _Overlaid(name, spec.origin)
+        return spec
+
+
+class _Overlaid(SourceFileLoader):
+    """Runs the file, whose other names may be imported too, then puts ours in the place of what cannot compute."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        super().exec_module(module)
+        vars(module).update(TRITON_PARTS[module.__name__])
 
 
 def absent() -> list[str]:
@@ -89,10 +97,9 @@ def install() -> list[str] | None:
     if any(isinstance(finder, Finder) for finder in sys.meta_path):
         return None
     served = absent()
-    finder = Finder()
-    sys.meta_path.append(finder)
+    sys.meta_path.append(Finder())
     if 'triton' in served:
-        sys.meta_path.insert(0, TritonParts(finder))
+        sys.meta_path.insert(0, TritonParts())
     cuda.install()
     folders = os.environ.get('PYTHONPATH', '').split(os.pathsep)
     if str(CHILD) not in folders:

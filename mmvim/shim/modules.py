@@ -36,7 +36,7 @@ _conv = {
     'causal_conv1d_ref': refs.causal_conv1d_ref,
     'causal_conv1d_update': steps.causal_conv1d_update,
 }
-# What is made of Triton kernels in mamba-ssm: without Triton it is ours even inside a mamba-ssm that is installed.
+# What is made of Triton kernels in mamba-ssm: without Triton it is ours inside a mamba-ssm that is installed, too.
 TRITON_PARTS = {
     'mamba_ssm.ops.triton.layer_norm': _norm,
     'mamba_ssm.ops.triton.layernorm': _norm,

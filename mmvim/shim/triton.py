@@ -74,9 +74,19 @@ def jit(fn: Callable | None = None, **options) -> Kernel | Callable[[Callable], 
     return Kernel if fn is None else Kernel(fn)
 
 
-def decorator(*args, **options) -> Callable[[Callable], Kernel]:
-    """``@triton.autotune(...)`` and ``@triton.heuristics(...)``."""
-    return lambda kernel: Kernel(getattr(kernel, 'fn', kernel))
+def autotune(configs: list[Config], key: list[str], **options) -> Callable[[Kernel], Kernel]:
+    """``@triton.autotune``; the kernel keeps its ``configs``, which code looks at."""
+
+    def decorate(kernel: Kernel) -> Kernel:
+        kernel.configs = configs
+        return kernel
+
+    return decorate
+
+
+def heuristics(values: dict[str, Callable]) -> Callable[[Kernel], Kernel]:
+    """``@triton.heuristics``."""
+    return lambda kernel: kernel
 
 
 def cdiv(x: int, y: int) -> int:
@@ -89,10 +99,14 @@ def next_power_of_2(n: int) -> int:
     return 1 << max(n - 1, 0).bit_length()
 
 
+def set_allocator(allocator: Callable) -> None:
+    """``triton.set_allocator``, which files call when they are imported: no kernel will ask for memory."""
+
+
 NAMES = {
     'triton': {
-        'jit': jit, 'autotune': decorator, 'heuristics': decorator, 'Config': Config, 'cdiv': cdiv,
-        'next_power_of_2': next_power_of_2, '__version__': VERSION,
+        'jit': jit, 'autotune': autotune, 'heuristics': heuristics, 'Config': Config, 'cdiv': cdiv,
+        'next_power_of_2': next_power_of_2, 'set_allocator': set_allocator, '__version__': VERSION,
     },
     'triton.language': {'constexpr': constexpr, 'cdiv': cdiv},
 }  # fmt: skip

@@ -136,6 +136,10 @@ def test_refs_do_what_the_operators_do(groups, double):
     for mine, his in zip(refs.causal_conv1d_ref(*args, **rest), causal_conv1d_fn(*args, **rest), strict=True):
         close(mine, his)
     close(refs.causal_conv1d_ref(*args), conv(*args))
+    for function, rest in ((convs.causal_conv1d_fwd, ()), (convs.causal_conv1d_bwd, (x,))):
+        more = (None,) if rest else ()
+        with pytest.raises(NotImplementedError, match='seq_idx: several sequences'):
+            function(x, weight, None, *rest, torch.zeros(2, 2), *more, True)
     with pytest.raises(TypeError, match='A must be real'):
         refs.selective_scan_ref(u, delta, -torch.rand(4, 3) + 1j, B, C)
 
@@ -215,7 +219,8 @@ def test_compiled_convolution(release, silu):
     filled = [torch.empty_like(t) for t in leaves[1:]]
     between = {'1.0': [dx], '1.1': [None, dx], '1.5': [None, front, None, dx, True],
                '1.6': [None, front, None, dx, *filled]}[release]  # fmt: skip
-    got = convs.causal_conv1d_bwd(*plain, dout, *between, silu)
+    with torch._C._AutoDispatchBelowAutograd():  # as inside a custom operator, which is what release 1.7 calls it from
+        got = convs.causal_conv1d_bwd(*plain, dout, *between, silu)
     got = got if release != '1.6' else (dx, *filled)
     for mine, his in zip(got, want if states else want[:3], strict=True):
         close(mine, his)

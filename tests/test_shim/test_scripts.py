@@ -116,19 +116,20 @@ def test_mamba_ssm_without_triton(tmp_path):
     for place in (folder, *list(folder.parents)[:2]):
         (place / '__init__.py').write_text('')
     for name in ('layernorm', 'selective_state_update', 'ssd_combined'):
-        (folder / f'{name}.py').write_text('import triton\nRMSNorm = selective_state_update = "theirs"')
+        (folder / f'{name}.py').write_text('import triton\nRMSNorm = selective_state_update = private = "theirs"')
     script = tmp_path / 'script.py'
     script.write_text(
-        'from mamba_ssm.ops.triton.layernorm import RMSNorm\n'
+        'from mamba_ssm.ops.triton.layernorm import RMSNorm, private\n'
         'from mamba_ssm.ops.triton.selective_state_update import selective_state_update\n'
         'from mamba_ssm.ops.triton import ssd_combined\n'
-        'print(*(getattr(x, "__module__", x) for x in (RMSNorm, selective_state_update, ssd_combined.RMSNorm)))\n'
+        'found = RMSNorm, selective_state_update, ssd_combined.RMSNorm, private\n'
+        'print(*(getattr(x, "__module__", x) for x in found))\n'
     )
     answer = python('-m', 'mmvim.shim', str(script), cwd=tmp_path, path=tmp_path)
-    assert answer.stdout.strip() == 'mmvim.shim.norms mmvim.shim.steps theirs', answer.stderr
+    assert answer.stdout.strip() == 'mmvim.shim.norms mmvim.shim.steps theirs theirs', answer.stderr
     (tmp_path / 'triton.py').write_text('')
     answer = python('-m', 'mmvim.shim', str(script), cwd=tmp_path, path=tmp_path)
-    assert answer.stdout.strip() == 'theirs theirs theirs', answer.stderr
+    assert answer.stdout.strip() == 'theirs theirs theirs theirs', answer.stderr
     assert 'triton: its names alone' not in answer.stderr
 
 

@@ -14,6 +14,7 @@ from triton.language.extra import libdevice
 from triton.runtime import driver
 
 WIDTH = tl.constexpr(32)
+triton.set_allocator(lambda size, alignment, stream: None)
 DTYPES = {torch.float32: tl.float32, torch.float16: tl.float16}
 CONFIGS = [triton.Config({'BLOCK': block}, num_warps=4, num_stages=3) for block in (32, 64)]
 
@@ -62,9 +63,9 @@ if __name__ == '__main__':
             call()
         except NotImplementedError as error:
             print(error)
-    print(scale.__doc__, [config.kwargs['BLOCK'] * config.num_warps for config in CONFIGS], triton.__version__)
+    print(scale.__doc__, [config.kwargs['BLOCK'] * config.num_warps for config in scale.configs], triton.__version__)
     print(torch.compile(lambda t: t.sin() + 1, backend='aot_eager')(x)[0].item())
-    with multiprocessing.get_context('spawn').Pool(2) as pool:
+    with multiprocessing.get_context('spawn').Pool(1) as pool:
         print(pool.map(work, [1, 2]) == [work(1), work(2)])
     code = 'from mamba_ssm import selective_scan_fn, __version__; import torch, triton; print(triton.cdiv(7, 2))'
     print(subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd='/').stdout.strip())
