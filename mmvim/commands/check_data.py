@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def check_data(argv: Sequence[str] | None = None) -> None:
     cfg = config_of(args)
     demand(check_packages(cfg), UserModuleNotFoundError)
     demand(check_places(cfg, *args.stage), UserFileNotFoundError)
-    console, outside, trained, failed = Console(), Tally(), [], False
+    console, outside, trained, failed, stages = Console(), Tally(), [], False, Counter()
     for checker in checkers_of(cfg, args.stage, outside):
         tally, statistics = _look(checker, args.images)
         if checker.stage == 'train':
@@ -48,7 +49,9 @@ def check_data(argv: Sequence[str] | None = None) -> None:
         show_table(name, tally, console)
         show_statistics(f'{checker.stage}: statistics', statistics, console)
         if args.out is not None:
-            for path in _draw(checker, statistics, Path(args.out)):
+            stages[checker.stage] += 1  # which may have several data sets
+            number = f'_{stages[checker.stage]}' if stages[checker.stage] > 1 else ''
+            for path in _draw(checker, statistics, Path(args.out, f'{checker.stage}{number}')):
                 console.print(str(path), soft_wrap=True, highlight=False)
         failed |= tally.fails_check
     if list(outside):
@@ -80,8 +83,7 @@ def _look(checker: Checker, images: int | None) -> tuple[Tally, Statistics]:
         return checker.full(images, progress)
 
 
-def _draw(checker: Checker, statistics: Statistics, out: Path) -> list[Path]:
-    folder = out / checker.stage
+def _draw(checker: Checker, statistics: Statistics, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     files = checker.draw(folder, PICTURES)
     if statistics.classes:

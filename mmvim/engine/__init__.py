@@ -1,5 +1,7 @@
 """What mmengine's runner lacks: optimizer groups, hooks and wrappers, and what tools/ call before a run."""
 
+from mmvim.renamed import renamed
+
 from .amp import CpuAmpOptimWrapper, enable_amp
 from .checkpoint_hook import SafeCheckpointHook
 from .cpu import set_up_cpu
@@ -26,3 +28,5 @@ __all__ = [
     'set_up_cpu',
     'watch_labels',
 ]
+
+__getattr__ = renamed(__name__, {'adapt_to_cpu': 'mmvim.engine.cpu.set_up_cpu'})

@@ -42,6 +42,29 @@ def test_every_layer_is_called(build):
     assert calls == dict.fromkeys(layers, 1)
 
 
+class Around(nn.Module):
+    """Another module in the place of a layer, without its attributes."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.inner = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x)
+
+
+@EVERY
+def test_wrapped_convolutions(build):
+    """PEFT's adapter of a convolution has no ``in_channels``."""
+    backbone, x = build(), images()
+    want = backbone(x)
+    for parent in list(backbone.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.Conv2d):
+                setattr(parent, name, Around(child))
+    torch.testing.assert_close(backbone(x), want)
+
+
 class LowRank(nn.Module):
     """LoRA (https://arxiv.org/abs/2106.09685): a frozen linear layer and a trained product of rank 2 beside it."""
 

@@ -37,6 +37,7 @@ class PatchEmbed(nn.Module):
 
     def __init__(self, in_channels: int, embed_dims: int, patch_size: int, stride: int) -> None:
         super().__init__()
+        self.in_channels = in_channels
         self.patch_size = patch_size
         self.stride = stride
         self.proj = nn.Conv2d(in_channels, embed_dims, patch_size, stride)
@@ -59,7 +60,7 @@ class PatchEmbed(nn.Module):
         Raises:
             ValueError: If the input is no batch of images with ``in_channels`` channels, at least one patch large.
         """
-        check_images(image, self.proj.in_channels, self.patch_size)
+        check_images(image, self.in_channels, self.patch_size)
         height, width = image.shape[2:]
         down, right = (-(side - self.patch_size) % self.stride for side in (height, width))
         if down or right:

@@ -83,10 +83,11 @@ def check_folders(root: Path, tally: Tally) -> dict[str, list[str]]:
     return images
 
 
-def check_number(count: int, cfg: Config, root: Path, tally: Tally) -> None:
-    """Compare the number of folders with the classes of the classifier."""
+def check_number(count: int, cfg: Config, dataset: Any, root: Path, tally: Tally) -> None:
+    """Compare the number of folders with the classes of the classifier, or else with those of the data set."""
     head = (cfg.get('model') or {}).get('head') or cfg.get('model') or {}
     wanted = head.get('num_classes') if isinstance(head, dict) else None
+    wanted = getattr(dataset, 'num_classes', None) if wanted is None else wanted
     if count and wanted is not None and wanted != count:
         kind = Kind(
             Severity.ERROR,
@@ -134,7 +135,7 @@ class ImageFolderChecker(Checker):
     def _check(self, images: int | None, until: float | None, progress: Progress) -> tuple[Tally, Statistics]:
         tally = Tally()
         self._images = check_folders(self._root, tally)
-        check_number(len(self._images), self.cfg, self._root, tally)
+        check_number(len(self._images), self.cfg, self.dataset, self._root, tally)
         self._compare_with_training(tally)
         files = spread([(file, None) for file in self.image_files()], images)
         sizes: Counter = Counter()

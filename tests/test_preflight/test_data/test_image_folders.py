@@ -103,3 +103,11 @@ def test_quick_opens_nothing_after_its_time(place):
     entry = ConfigDict(type='mmvim.ImageNet', data_root=str(place), data_prefix={'img': 'val'}, num_classes=2)
     dataset = DATASETS.build({**entry, 'lazy_init': True})
     assert len(list(ImageFolderChecker(dataset, entry, 'val', ConfigDict()).quick(monotonic() + 60))) == 1
+
+
+def test_a_head_that_keeps_its_own_number_of_classes(place):
+    """Our classifiers' configs do not name it: what the data set wants counts."""
+    entry = ConfigDict(type='mmvim.ImageNet', data_root=str(place), data_prefix={'img': 'val'}, lazy_init=True)
+    cfg = ConfigDict(model={'type': 'Classifier', 'head': {'type': 'mmvim.LinearHead'}})
+    tally, _ = ImageFolderChecker(DATASETS.build(entry), entry, 'val', cfg).full(None, lambda items, *_: items)
+    assert any('2 folders, num_classes=1000' in seen.places[0] for _, seen in tally)
