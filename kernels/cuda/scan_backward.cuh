@@ -42,13 +42,19 @@ __global__ void __launch_bounds__(Layout<N>::warps* kWarp, 16 / Layout<N>::warps
       }
       stage_b_c<IO>(w, chunk, *tile);
       __syncthreads();
-#pragma unroll 4
-      for (int i = kTile - 1; i >= 0; --i) {
+      const auto pass = [&](int i) {
         const float4 step = tile->step[i][part.slot];
         const Own<N> c = read<N>(&tile->bc[i][L::chunk + part.piece * L::per_lane]);
 #pragma unroll
         for (int n = 0; n < L::per_lane; ++n) carry[n] = exp2_approx(step.x * a[n]) * (c.v[n] * step.z + carry[n]);
         if (!chunk) total += step.x;
+      };
+      if (tile->rows.token[0] == kPadding) {
+#pragma unroll 1
+        for (int i = kTile - 1; tile->rows.token[i] != kPadding; --i) pass(i);
+      } else {
+#pragma unroll 4
+        for (int i = kTile - 1; i >= 0; --i) pass(i);
       }
       if constexpr (!N) store_states<N>(carry, p.channels, home.count, w.carry + home.carry);
       __syncthreads();
@@ -123,21 +129,30 @@ __device__ __forceinline__ int owned_sum(int lane) {
     return (lane & Bit ? Count / 2 : 0) + owned_sum<Count / 2, 2 * Bit>(lane);
 }
 
-// Leaves the states before each micro tile but the last in shared memory, the one before the last in `h`.
+// Leaves the states before each micro tile but the last in shared memory, the one before the last in `h`. Rows before
+// `from` are padding.
 template <int N>
 __device__ __forceinline__ void sweep(AdjointTile<N>& tile, const Part<N>& part, int from,
                                       const float (&a)[Layout<N>::per_lane], Own<N>& h) {
   using L = Layout<N>;
+  const auto advance = [&](int i) {
+    const float4& step = tile.step[i][part.slot];
+    const Own<N> b = read<N>(&tile.bc[i][part.piece * L::per_lane]);
+#pragma unroll
+    for (int n = 0; n < L::per_lane; ++n) h.v[n] = exp2_approx(step.x * a[n]) * h.v[n] + step.y * b.v[n];
+  };
+  const auto keep = [&](int micro) { *reinterpret_cast<Own<N>*>(tile.before[micro][threadIdx.x]) = h; };
+  int micro = from / kMicro;
+  if (from % kMicro && micro < kMicros - 1) {
+    keep(micro++);
 #pragma unroll 1
-  for (int micro = from; micro < kMicros - 1; ++micro) {
-    *reinterpret_cast<Own<N>*>(tile.before[micro][threadIdx.x]) = h;
+    for (int i = from; i < micro * kMicro; ++i) advance(i);
+  }
+#pragma unroll 1
+  for (; micro < kMicros - 1; ++micro) {
+    keep(micro);
 #pragma unroll
-    for (int i = micro * kMicro; i < (micro + 1) * kMicro; ++i) {
-      const float4& step = tile.step[i][part.slot];
-      const Own<N> b = read<N>(&tile.bc[i][part.piece * L::per_lane]);
-#pragma unroll
-      for (int n = 0; n < L::per_lane; ++n) h.v[n] = exp2_approx(step.x * a[n]) * h.v[n] + step.y * b.v[n];
-    }
+    for (int i = 0; i < kMicro; ++i) advance(micro * kMicro + i);
   }
 }
 
@@ -156,8 +171,9 @@ __device__ __forceinline__ float load_skip(const ScanBackward& p, const Site& at
 __device__ __forceinline__ float4 finish_step(const ScanBackward& p, const float4& step, float skip, float s1, float s2,
                                               float y) {
   const float slope = p.delta_softplus ? softplus_slope(step.x) : 1.0f;
-  const float du = step.x * kLn2f * s1 + skip * step.z, ddelta = (step.w * s1 + s2) * slope;
-  return make_float4(du, ddelta, y + skip * step.w, step.z * step.w);
+  float du = step.x * kLn2f * s1;
+  if (p.skip.data) du += skip * step.z, y += skip * step.w;  // without D not even 0 times an infinite u
+  return make_float4(du, (step.w * s1 + s2) * slope, y, step.z * step.w);
 }
 
 // Adds up s1, s2 and y over the lanes of a channel and writes them, or adds them to what other chunks have left.
@@ -180,15 +196,21 @@ __device__ __forceinline__ void deliver_sums(AdjointTile<N>& tile, const Part<N>
 }
 
 // One micro tile: its decays and states forwards from `before`, then the carry backwards.
-template <int N>
+//
+// `Whole`: all rows are steps, and all lanes have a channel. Otherwise states and carries pass by padding, which A = -inf
+// would make NaN, and lanes without a channel stay out of sums over channels, as does a state beyond the last (`count` of
+// a thread's exist) out of all sums: 0 times infinity is NaN. Decays are then found twice, for registers are short.
+template <bool Whole, int N>
 __device__ __forceinline__ void adjoint(const ScanBackward& p, AdjointTile<N>& tile, const Part<N>& part, int micro,
-                                        bool add, float skip, const float (&a)[Layout<N>::per_lane],
+                                        int count, bool add, float skip, const float (&a)[Layout<N>::per_lane],
                                         const Own<N>& before, float (&carry)[Layout<N>::per_lane],
                                         float (&da)[Layout<N>::per_lane]) {
   using L = Layout<N>;
   using G = Gather<N>;
   constexpr int S = L::per_lane;
   const int lane = threadIdx.x % kWarp, first = micro * kMicro;
+  const bool here = Whole || tile.at.channel + part.slot < p.channels;
+  const auto is_step = [&](int i) { return Whole || tile.rows.token[first + i] != kPadding; };
   float decay[kMicro][S], h[kMicro][S];
 #pragma unroll
   for (int i = 0; i < kMicro; ++i) {
@@ -196,7 +218,7 @@ __device__ __forceinline__ void adjoint(const ScanBackward& p, AdjointTile<N>& t
     const Own<N> b = read<N>(&tile.bc[first + i][part.piece * S]);
 #pragma unroll
     for (int n = 0; n < S; ++n) {
-      decay[i][n] = exp2_approx(step.x * a[n]);
+      decay[i][n] = is_step(i) ? exp2_approx(step.x * a[n]) : 1.0f;
       h[i][n] = decay[i][n] * (i ? h[i - 1][n] : before.v[n]) + step.y * b.v[n];
     }
   }
@@ -210,22 +232,28 @@ __device__ __forceinline__ void adjoint(const ScanBackward& p, AdjointTile<N>& t
     const float* bc = &tile.bc[first + i][part.piece * S];
     const Own<N> b = read<N>(bc), c = read<N>(bc + L::chunk);
     float s1 = 0.0f, s2 = 0.0f, y = 0.0f;
+    const int at = i % G::steps * G::per_step;
 #pragma unroll
-    for (int n = 0; n < S; ++n) {
-      const float g = c.v[n] * step.z + carry[n];
-      carry[n] = g * decay[i][n];
-      const float q = carry[n] * (i ? h[i - 1][n] : before.v[n]);
-      s1 += g * b.v[n];
-      s2 += q * a[n];
-      y += h[i][n] * c.v[n];
-      da[n] += q * step.x;
-      values[i % G::steps * G::per_step + n] = g * step.y;
-      values[i % G::steps * G::per_step + S + n] = step.z * h[i][n];
+    for (int n = 0; n < G::per_step; ++n) values[at + n] = 0.0f;
+    if (is_step(i)) {
+#pragma unroll
+      for (int n = 0; n < S; ++n) {
+        if (!N && n >= count) continue;
+        const float g = c.v[n] * step.z + carry[n];
+        carry[n] = g * (Whole ? decay[i][n] : exp2_approx(step.x * a[n]));
+        const float q = carry[n] * (i ? h[i - 1][n] : before.v[n]);
+        s1 += g * b.v[n];
+        s2 += q * a[n];
+        y += h[i][n] * c.v[n];
+        da[n] += q * step.x;
+        values[at + n] = here ? g * step.y : 0.0f;
+        values[at + S + n] = here ? step.z * h[i][n] : 0.0f;
+      }
+      if constexpr (L::lanes == 1)
+        tile.step[first + i][part.slot] = finish_step(p, step, skip, s1, s2, y);
+      else
+        deliver_sums(tile, part, first + i, add, s1, s2, y);
     }
-    if constexpr (L::lanes == 1)
-      tile.step[first + i][part.slot] = finish_step(p, step, skip, s1, s2, y);
-    else
-      deliver_sums(tile, part, first + i, add, s1, s2, y);
     if (i % G::steps == 0) {
       const float sum = sum_channels<G::count, L::lanes>(values, lane);
       if (lane < G::count * L::lanes) to[i * 2 * L::chunk] = sum;
@@ -375,10 +403,14 @@ __global__ void __launch_bounds__(Layout<N>::warps* kWarp, kBlocks<N>) adjoint_k
       load_saved(w, at, home, turn, h.v);
       stage_b_c<IO>(w, chunk, *tile);
       __syncthreads();
-      sweep(*tile, part, from / kMicro, a, h);
+      sweep(*tile, part, from, a, h);
 #pragma unroll 1
       for (int micro = kMicros - 1;; --micro) {
-        adjoint(p, *tile, part, micro, N == 0 && chunk > 0, skip, a, h, carry, da);
+        const bool add = N == 0 && chunk > 0;
+        if (micro * kMicro >= from && at.channel + kGroup <= p.channels)
+          adjoint<true>(p, *tile, part, micro, home.count, add, skip, a, h, carry, da);
+        else
+          adjoint<false>(p, *tile, part, micro, home.count, add, skip, a, h, carry, da);
         __syncthreads();
         deliver_b_c(w, at, *tile, micro, chunk);
         if (micro == from / kMicro) break;

@@ -177,7 +177,7 @@ class ForwardHalf {
   // The recurrence over a tile, where channels have several lanes.
   MMVIM_DEVICE void recur(int visit) {
     if constexpr (N) {
-      recur_chunk();
+      recur_chunk(visit);
     } else {
       const ForwardRows& rows = m.rows[visit & 1];
       for (int chunk = 0; chunk < m.chunks(p); ++chunk) {
@@ -185,7 +185,7 @@ class ForwardHalf {
         stage_chunk(rows, chunk);
         fetch_chunk(chunk);
         __syncthreads();
-        recur_chunk();
+        recur_chunk(visit);
         put_back_chunk(chunk);
         keep_states(visit, chunk);
       }
@@ -276,10 +276,11 @@ class ForwardHalf {
 
   MMVIM_DEVICE void load_decays(int chunk) {
     const float* from = static_cast<const float*>(p.a.data) + m.at->walk * p.a.walk + channel(owned) * p.states;
+    present = static_cast<int>(p.states) - first_state(chunk);
 #pragma unroll
     for (int q = 0; q < L::per_lane; ++q) {
       const int n = first_state(chunk) + q;
-      decay[q] = N || n < p.states ? from[n] : 0.0f;
+      decay[q] = N || q < present ? from[n] : 0.0f;
     }
   }
 
@@ -440,8 +441,7 @@ class ForwardHalf {
         for (int j = 0; j < kBatch; ++j) dt2[j] = softplus2(dt2[j]);
 #pragma unroll
       for (int j = 0; j < kBatch; ++j) {
-        if (!kWhole && rows.param[i + j] == kPadding) dt2[j] = 0.0f;  // what is no step changes no state
-        take_input(i + j, x[j], dt2[j], skip);
+        if (kWhole || rows.param[i + j] != kPadding) take_input(i + j, x[j], dt2[j], skip);
       }
     }
   }
@@ -470,6 +470,7 @@ class ForwardHalf {
     if (kOutputs) load_vector(c, cs);
 #pragma unroll
     for (int q = 0; q < L::per_lane; ++q) {
+      if (!N && q >= present) continue;  // 0 times an infinite u is NaN
       h[q] = exp2_approx(dt2 * decay[q]) * h[q] + dx * bs[q];
       if (kOutputs) y += h[q] * cs[q];
     }
@@ -490,15 +491,19 @@ class ForwardHalf {
     }
   }
 
-  // As many steps at once as a channel has lanes: their outputs are then added up together.
-  MMVIM_DEVICE void recur_chunk() {
+  // As many steps at once as a channel has lanes: their outputs are then added up together. Padding is left out: where A
+  // is infinite it would not let states through.
+  MMVIM_DEVICE void recur_chunk(int visit) {
     const int part = lane % L::lanes;
-    const float2* input = m.input + owned;
-    const float* b = m.bc + part * L::per_lane;
-    float* y = m.y + part * Memory::y_stride + owned;
+    int count = static_cast<int>(p.walks.steps) - tile(visit) * kTile;
+    count = count < kTile ? count : kTile;
+    const int first = m.at->descending ? kTile - count : 0;
+    const float2* input = m.input + first * kGroup + owned;
+    const float* b = m.bc + first * L::chunk + part * L::per_lane;
+    float* y = m.y + (first + part) * Memory::y_stride + owned;
     constexpr int kBatch = 2 * L::lanes;
 #pragma unroll 1
-    for (int batch = 0; batch < kTile / kBatch; ++batch) {
+    for (; count >= kBatch; count -= kBatch) {
 #pragma unroll
       for (int i = 0; i < kBatch; i += L::lanes) {
         float sums[L::lanes];
@@ -510,6 +515,13 @@ class ForwardHalf {
         if (kOutputs) y[i * Memory::y_stride] += transpose_sum(sums, lane);
       }
       input += kBatch * kGroup, b += kBatch * L::chunk, y += kBatch * Memory::y_stride;
+    }
+#pragma unroll 1
+    for (; count > 0; --count) {
+      float sums[L::lanes] = {step(b, input->x, input->y, 0.0f)};
+      const float sum = kOutputs ? transpose_sum(sums, lane) : 0.0f;
+      if (kOutputs && part == 0) *y += sum;
+      input += kGroup, b += L::chunk, y += Memory::y_stride;
     }
   }
 
@@ -577,6 +589,7 @@ class ForwardHalf {
   const int first_channel;
   int thread, lane, warp;
   int owned;  // the channel of the group whose states this lane holds
+  int present;  // of its states of a chunk: 0 or less, or so many that exist
   float total = 0.0f;
   float decay[L::per_lane], h[L::per_lane];
 };

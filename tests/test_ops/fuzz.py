@@ -12,11 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmvim.ops import Walks, scan, walks
-from mmvim.ops.testing import EMULATED
 
 EXTREMES = (0.0, -0.0, 1e-30, -1e-30, 1e4, -1e4, 1e10, -1e10, 1e20, -1e20, 1e30, -1e30, 1e37, -1e37)
-# What infinity and NaN do in the CUDA kernels, docs/kernels.md says.
-BEYOND = () if EMULATED else (float('inf'), float('-inf'), float('nan'))
+BEYOND = (float('inf'), float('-inf'), float('nan'))
 AXES = {'u': 'u', 'delta': 'param', 'B': 'param', 'C': 'param'}
 NEARBY = 3e-7  # relative change of inputs that is no more than rounding
 OVERFLOW = 1e36  # from here on a product within float32 may overflow
