@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mmvim.errors import UserFileNotFoundError, UserModuleNotFoundError, UserValueError
+from mmvim.preflight.config import load_config
 from mmvim.preflight.data.chart import draw_classes
 from mmvim.preflight.data.checker import Checker, Statistics
 from mmvim.preflight.data.overlap import check_overlap
@@ -21,7 +22,7 @@ from mmvim.preflight.data.tally import Tally
 from mmvim.preflight.finding import demand
 from mmvim.preflight.packages import check_packages
 
-from .options import config_of, parse
+from .options import parse
 
 PICTURES = 12
 
@@ -35,7 +36,7 @@ def check_data(argv: Sequence[str] | None = None) -> None:
     args = parse(_parser(), argv)
     if args.images is not None and args.images < 1:
         raise UserValueError(f'--images {args.images}: give a number from 1 on, or leave it out for all of them.')
-    cfg = config_of(args)
+    cfg = load_config(args.config, args.cfg_options)
     demand(check_packages(cfg), UserModuleNotFoundError)
     demand(check_places(cfg, *args.stage), UserFileNotFoundError)
     console, outside, trained, failed, stages = Console(), Tally(), [], False, Counter()
@@ -68,7 +69,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--stage', nargs='+', choices=STAGES, default=list(STAGES), help='data sets to check (all)')
     parser.add_argument('--images', type=int, metavar='N', help='open N images or label maps of each data set (all)')
     parser.add_argument('--out', metavar='FOLDER', help='draw some images with their labels, and the classes as bars')
-    parser.add_argument('--work-dir', help=argparse.SUPPRESS)
     return parser
 
 

@@ -1,4 +1,4 @@
-"""Options that training and testing share."""
+"""Options that commands share."""
 
 import argparse
 import os
@@ -15,7 +15,7 @@ from mmvim.preflight.packages import check_packages
 
 
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
-    """Read a command line, of whose options those of both commands are added here."""
+    """Read a command line about a config, whose entries it may change."""
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -24,19 +24,10 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argpar
         metavar='KEY=VALUE',
         help='change entries of the config, e.g. train_cfg.max_iters=1000 model.backbone.init_cfg=None',
     )
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)  # given by torch.distributed.launch
     try:
-        args = parser.parse_args(argv)
+        return parser.parse_args(argv)
     except (ValueError, AssertionError) as error:  # of DictAction
         parser.error(f'--cfg-options takes KEY=VALUE with balanced brackets and no spaces ({error})')
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    return args
-
-
-def config_of(args: argparse.Namespace) -> Config:
-    """The config of a command line, with its options, work folder and launcher in place."""
-    return load_config(args.config, args.cfg_options, args.work_dir, args.launcher)
 
 
 def begin(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> tuple[argparse.Namespace, Config]:
@@ -47,9 +38,12 @@ def begin(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> tuple[
         ModuleNotFoundError, RuntimeError: If a package is missing or the launcher cannot start.
     """
     parser.add_argument('--no-data-check', action='store_true', help='do not look into the data at the start')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)  # given by torch.distributed.launch
     args = parse(parser, argv)
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     read_safely_everywhere()
-    cfg = config_of(args)
+    cfg = load_config(args.config, args.cfg_options, args.work_dir, args.launcher)
     demand(check_packages(cfg), UserModuleNotFoundError)
     demand(check_launcher(cfg.launcher), UserRuntimeError)
     return args, cfg
