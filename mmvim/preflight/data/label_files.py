@@ -158,6 +158,8 @@ def examine_all(
     Returns:
         What was read, in the order of ``files``.
     """
+    if seconds is not None and seconds <= 0.0:
+        return []
     end = None if seconds is None else monotonic() + seconds
     processes = min(processes or len(os.sched_getaffinity(0)), max(len(files) // 8, 1))
     look = partial(examine, backend=backend)

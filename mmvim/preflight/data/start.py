@@ -25,7 +25,8 @@ SECONDS = 10.0
 def check_at_start(cfg: Config, *stages: str, seconds: float = SECONDS) -> None:
     """See that data can be used before a model is built; what can be mended is read from a mended copy.
 
-    Every process of a run does the same and comes to the same; the first of them prints.
+    Every process of a run reads the annotations, of which it may need a mended copy. The first one opens images and label
+    maps too, and prints; where it stops, its launcher stops the others.
 
     Args:
         cfg: Config of the run; the annotation files of its data sets and evaluators may be changed.
@@ -35,8 +36,8 @@ def check_at_start(cfg: Config, *stages: str, seconds: float = SECONDS) -> None:
     Raises:
         ValueError: With the first fault that cannot be trained on, after a list of all.
     """
-    until = monotonic() + seconds
     whole, trained, speaks = Tally(), [], _is_first_process()
+    until = monotonic() + (seconds if speaks else 0.0)
     for checker in checkers_of(cfg, stages, whole):
         tally = checker.quick(until)
         if checker.stage == 'train':
