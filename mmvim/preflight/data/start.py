@@ -25,8 +25,8 @@ SECONDS = 10.0
 def check_at_start(cfg: Config, *stages: str, seconds: float = SECONDS) -> None:
     """See that data can be used before a model is built; what can be mended is read from a mended copy.
 
-    Every process of a run reads the annotations, of which it may need a mended copy. The first one opens images and label
-    maps too, and prints; where it stops, its launcher stops the others.
+    Every process of a run reads the annotations, of which it may need a mended copy. The first one opens images and
+    label maps too, and prints; where it stops, its launcher stops the others.
 
     Args:
         cfg: Config of the run; the annotation files of its data sets and evaluators may be changed.
