@@ -41,8 +41,10 @@ def _build(base: str, lines: str, folder: Path, scope: str) -> torch.nn.Module:
     config.write_text(f'_base_ = {base!r}\n{IMPORTS}\n{lines}')
     cfg = Config.fromfile(config)
     with DefaultScope.overwrite_default_scope(scope):
-        # No weights are downloaded: nothing is initialised from a file.
-        return revert_sync_batchnorm(MODELS.build(cfg.model))
+        model = revert_sync_batchnorm(MODELS.build(cfg.model))
+    # Some of mmdet's tensors have no values before. No weights are downloaded: these configs name no file.
+    model.init_weights()
+    return model
 
 
 def _check_step(model: torch.nn.Module, data: dict) -> None:
