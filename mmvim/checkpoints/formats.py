@@ -4,17 +4,17 @@ Both come down to the same: a pickle, and for each key of a storage the place of
 says about sizes is compared with its own size before memory is taken.
 """
 
-import gc
 import os
 import struct
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pickle import UnpicklingError
 from typing import Any, BinaryIO
 
 import torch
 from torch.serialization import MAGIC_NUMBER, PROTOCOL_VERSION
+
+from mmvim.machine import no_garbage_collection
 
 from .builders import Budget, StorageType
 from .unpickle import Truncated, check_nesting, run
@@ -54,20 +54,8 @@ def load(file: BinaryIO, map_location: Any) -> Any:
     """
     size = os.fstat(file.fileno()).st_size
     is_zip = file.read(4) == b'PK\x03\x04'
-    with _no_garbage_collection():
+    with no_garbage_collection():
         return (_load_zip if is_zip else _load_legacy)(file, size, map_location)
-
-
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """What is built stays, so that looking through all of it again and again would find nothing and take long."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 class _Storages:

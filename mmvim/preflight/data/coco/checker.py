@@ -8,6 +8,8 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from mmvim.machine import no_garbage_collection
+
 from ..checker import Checker, Progress, Statistics
 from ..detection import check_heads, check_mask_loading, needs_masks
 from ..file_names import Folders
@@ -16,7 +18,7 @@ from ..spread import spread
 from ..tally import Kind, Severity, Tally
 from .boxes import check_boxes
 from .categories import check_categories, check_classes
-from .file import CocoFile, no_garbage_collection, read_coco
+from .file import CocoFile, read_coco
 from .filled import check_filled
 from .ids import check_ids
 from .images import Expected, check_contents, check_headers, check_images

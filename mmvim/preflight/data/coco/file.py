@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import math
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from mmvim.machine import no_garbage_collection
 
 from ..tally import NAMED, Kind, Severity, Tally
 
@@ -43,18 +43,6 @@ UNLABELLED_TEST = Kind(
     'test sets without labels',
     'nothing can be measured on them; format_only=True of CocoMetric writes predictions.',
 )
-
-
-@contextmanager
-def no_garbage_collection() -> Iterator[None]:
-    """Millions of new objects without a cycle among them make the collector look again and again: twice the time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 @dataclass

@@ -7,8 +7,9 @@ import json
 from pathlib import Path
 
 from mmvim.files import replacing
+from mmvim.machine import no_garbage_collection
 
-from .file import CocoFile, no_garbage_collection
+from .file import CocoFile
 
 #: Raised with every change of what is mended.
 RECIPE = 1
