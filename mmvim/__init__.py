@@ -7,8 +7,9 @@ from typing import Any
 from .version import __version__
 
 if find_spec('mmengine') is not None:
-    # Importing registers. mmvim.ops stands alone and needs nothing but torch.
+    # Importing registers, the second one with mmengine's counter. mmvim.ops stands alone and needs nothing but torch.
     from . import models
+    from .models import counting  # noqa: F401
 
     # Lets `_base_ = 'mmvim::vim/...'` and get_config find the configs of this package.
     from mmengine.config.utils import MODULE2PACKAGE  # isort: skip

@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import Any
 
-from . import backbones, counting  # noqa: F401
+from . import backbones
 from .backbones import *  # noqa: F403
 
 # Imported when they are asked for, by name here or through the registry: they are mmengine's modules, and importing

@@ -308,8 +308,12 @@ def test_a_file_comes_after_the_initialisers(build: Callable, first: bool, tmp_p
 @EVERY
 def test_a_list_of_one_file(build: Callable, tmp_path: Path) -> None:
     source, backbone = build(), build(init_cfg=[{'type': 'Pretrained', 'checkpoint': str(tmp_path / 'own.pth')}])
-    torch.save({f'teacher.net.{name}': x for name, x in source.state_dict().items()}, tmp_path / 'own.pth')
-    with pytest.raises(RuntimeError, match='own.pth'):
+    own, other = source.state_dict(), build().state_dict()
+    file = {f'teacher.net.{name}': x for name, x in own.items()} | {
+        f'student.net.{name}': x for name, x in other.items()
+    }
+    torch.save(file, tmp_path / 'own.pth')
+    with pytest.raises(RuntimeError, match='own.pth'):  # which of them is meant?
         backbone.init_weights()
     backbone.init_cfg[0]['prefix'] = 'teacher.net'
     backbone.init_weights()
