@@ -1,17 +1,20 @@
 """Mixed precision for inference: what is folded, what runs in which dtype, and what comes out."""
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn.functional as F
 from mmcv.ops import roi_align
 from mmengine.config import Config, ConfigDict
-from mmengine.registry import MODELS, DefaultScope
+from mmengine.hooks import EMAHook
+from mmengine.registry import MODEL_WRAPPERS, MODELS, DefaultScope
+from mmengine.runner.priority import Priority
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
-from mmvim.engine.amp_inference import amp_dtype, describe_amp, predict_with_amp, use_amp
+from mmvim.engine.amp_inference import AmpInferenceHook, amp_dtype, describe_amp, predict_with_amp, use_amp
 from mmvim.engine.folding import fold_batch_norms
 from mmvim.engine.upernet import add_convolved_enlarged, split_last_convolution
 
@@ -187,6 +190,59 @@ def test_regions_are_pooled_and_detections_worked_out_in_fp32(monkeypatch: pytes
     assert dtypes == {'regions': {torch.float32}, 'scores': {torch.float32}}
     assert {found.bboxes.dtype, found.scores.dtype, found.masks.dtype} == {torch.float32, torch.bool}
     assert len(found) > 0 and len(detect(plain).pred_instances) > 0
+
+
+def test_test_time_augmentation_runs_in_bf16() -> None:
+    inner = upernet('vmamba')
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        model = MODELS.build({'type': 'SegTTAModel', 'module': inner})
+    use_amp(model, 'bf16')
+    seen = set()
+    inner.decode_head.conv_seg.register_forward_hook(lambda module, args, out: seen.add(out.dtype))
+    image = torch.zeros(3, 64, 96, dtype=torch.uint8)
+    meta = {'ori_shape': (64, 96), 'img_shape': (64, 96), 'pad_shape': (64, 96), 'img_path': 'x.png'}
+    from mmseg.structures import SegDataSample
+
+    data = {'inputs': [[image], [image.flip(2)]],
+            'data_samples': [[SegDataSample(metainfo={**meta, 'flip': flip, 'flip_direction': 'horizontal'})]
+                             for flip in (False, True)]}  # fmt: skip
+    with torch.no_grad():
+        (result,) = model.test_step(data)
+    assert seen == {torch.bfloat16}
+    assert result.seg_logits.data.dtype == torch.float32
+
+
+@pytest.mark.parametrize('wrapped', [False, True])
+def test_the_model_of_the_runner_stays_as_it_is(wrapped: bool) -> None:
+    model = upernet('vmamba')
+    before = copy.deepcopy(model.state_dict())
+
+    class Wrapper(nn.Module):
+        """Stands for DistributedDataParallel."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.module = model
+
+    MODEL_WRAPPERS.register_module(name='Wrapper', module=Wrapper, force=True)
+    runner = SimpleNamespace(model=Wrapper() if wrapped else model)
+    kept, hook = runner.model, AmpInferenceHook('bf16')
+    try:
+        hook.before_test_epoch(runner)
+    finally:
+        MODEL_WRAPPERS.module_dict.pop('Wrapper')
+    assert type(runner.model) is type(model) and runner.model is not model
+    assert runner.model.decode_head.conv_seg.weight.dtype == torch.bfloat16
+    with torch.no_grad():
+        assert runner.model(torch.rand(1, 3, 64, 64)).dtype == torch.float32
+    hook.after_test_epoch(runner)
+    assert runner.model is kept
+    after = model.state_dict()
+    assert after.keys() == before.keys() and all(torch.equal(after[key], before[key]) for key in before)
+
+
+def test_averaged_weights_are_in_the_model_by_then() -> None:
+    assert Priority[AmpInferenceHook.priority].value > Priority[EMAHook.priority].value
 
 
 def test_a_classifier_gives_scores_in_fp32() -> None:
