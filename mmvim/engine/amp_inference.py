@@ -19,6 +19,7 @@ from mmvim.machine import multiplies_bf16, processor
 from mmvim.registry import HOOKS
 
 from .folding import fold_batch_norms
+from .roi_align import pool_by_products
 from .upernet import split_last_convolution
 
 #: Where the network of a model is entered, by mmengine's loops, the inferencers and the sliding window.
@@ -94,7 +95,8 @@ def use_amp(model: nn.Module, dtype: torch.dtype | str) -> None:
     - Batch norms are folded into convolutions, UPerNet's last convolution is computed level by level.
     - Weights of convolutions and linear layers are kept as autocast would cast them for every image.
     - The network runs under autocast; what its heads give is float32, so that scores, boxes, masks and class maps are
-      computed in it, and so is what regions are pooled from: their corners would be off by pixels.
+      computed in it, and so is what regions are pooled from: their corners would be off by pixels. On a CPU they are
+      pooled by matrix products.
 
     Args:
         model: Detector, segmentor or classifier, or such a one for test-time augmentation; changed in place.
@@ -106,6 +108,8 @@ def use_amp(model: nn.Module, dtype: torch.dtype | str) -> None:
     fold_batch_norms(model)
     split_last_convolution(model)
     device = next(model.parameters()).device.type
+    if device == 'cpu':
+        pool_by_products(model)
     for name, module in model.named_modules():
         if type(module).forward in _CAST_BY_AUTOCAST:
             for parameter in module.parameters(recurse=False):
