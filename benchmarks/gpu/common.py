@@ -43,12 +43,17 @@ def parse(description: str) -> argparse.Namespace:
 
 
 def need_kernels(device: str) -> None:
-    """End the program where the CUDA kernels are not taken: the PyTorch path in their place says nothing of them."""
+    """End the program where there are no CUDA kernels: the PyTorch path in their place says nothing of them.
+
+    From here on, in this process and its children, they are taken even if they fail their self-test.
+    """
     if device == 'cuda' and os.environ.get('MMVIM_BACKEND', 'auto') not in ('auto', 'cuda'):
         sys.exit(f'MMVIM_BACKEND={os.environ["MMVIM_BACKEND"]}: the CUDA kernels would not be taken; unset it')
     if device == 'cuda' and not has_kernels('cuda'):
         reason = next(row.reason for row in report() if row.name == 'cuda')
         sys.exit(f'there are no CUDA kernels ({reason}); first: tools/gpu_check.sh build')
+    if device == 'cuda':
+        os.environ['MMVIM_BACKEND'] = 'cuda'
 
 
 class Report:
