@@ -36,7 +36,7 @@ def run_part(name: str, device: str, quick: bool, path: str) -> None:
 
 def main() -> None:
     args = parse(__doc__)
-    report = Report('check', args.device)
+    report = Report('check', args.device, args.minutes)
     need_kernels(args.device)
     failed = 0
     for name in args.only or (*PARTS, *(GPU_PARTS if args.device == 'cuda' else ())):

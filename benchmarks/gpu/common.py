@@ -27,7 +27,7 @@ from mmvim.ops.testing import relative_error, scan_case  # noqa: E402
 __all__ = ['HERE', 'ROOT', 'Report', 'load_models', 'need_kernels', 'on', 'parse', 'relative_error', 'scan_case']
 
 DRY = 'DRY RUN ON A CPU: it shows that the script works, no figure in it says anything of a GPU'
-PHASE_SECONDS = 510  # of the 540 that a phase may take
+MINUTES, SPARE = 9.0, 30  # that a phase may take at most, and the seconds of them that its last row needs
 
 
 def parse(description: str) -> argparse.Namespace:
@@ -35,6 +35,7 @@ def parse(description: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--device', choices=('cuda', 'cpu'), default='cuda', help='cpu: a dry run of the logic')
     parser.add_argument('--quick', action='store_true', help='small shapes and few repetitions')
+    parser.add_argument('--minutes', type=float, default=MINUTES, help='how long the phase may take, 9 at most')
     parser.add_argument('--only', nargs='+', metavar='PART', help='some parts of the phase')
     args = parser.parse_args()
     if args.device == 'cuda' and not torch.cuda.is_available():
@@ -62,9 +63,11 @@ class Report:
     Args:
         phase: Name of the files.
         device: ``'cuda'``; with ``'cpu'`` the files are called and headed as a dry run.
+        minutes: That the phase may take.
     """
 
-    def __init__(self, phase: str, device: str) -> None:
+    def __init__(self, phase: str, device: str, minutes: float = MINUTES) -> None:
+        self.seconds = 60 * minutes - SPARE
         self.folder = Path(os.environ.get('OUT') or 'gpu_check_out')
         self.name = phase if device == 'cuda' else f'dry_run_{phase}'
         self.title = phase if device == 'cuda' else f'{DRY} ({phase})'
@@ -90,7 +93,7 @@ class Report:
 
     def left(self) -> float:
         """Seconds until the phase has to end."""
-        return PHASE_SECONDS - (time.perf_counter() - self.start)
+        return self.seconds - (time.perf_counter() - self.start)
 
 
 def _surroundings(device: str) -> dict[str, str]:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from importlib import import_module
@@ -84,6 +85,49 @@ def test_backbones_run_without_openmmlab(bare_site: Path, tmp_path: Path) -> Non
     measured = {row['model'] for row in rows['backbones'] if 'eager, ms' in row}
     assert {'Vim-tiny', 'VMamba, 32 channels', 'Swin, 32 channels', 'DeiT, 192 channels, naive'} <= measured
     assert {'naive', 'fastest SDPA', 'peer'} == {row['against'].split(':')[0] for row in rows['ratios']}
+
+
+@pytest.fixture(scope='session')
+def carried(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what travels to a machine with a GPU, and nothing that was built or installed here."""
+    folder = tmp_path_factory.mktemp('carried')
+    for name in ('benchmarks', 'kernels', 'mmvim', 'tools'):
+        ignored = shutil.ignore_patterns('*.so', '__pycache__', '.mim')
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+    return folder
+
+
+PHASES = {
+    'build': ['build'],
+    'check': ['check', '--quick', '--only', 'symmetries'],
+    'sanitize': ['sanitize'],
+    'bench': ['bench', '--only', 'scans'],
+    'peers': ['peers', '--minutes', '1'],
+}
+
+
+@pytest.mark.parametrize('phase', PHASES)
+def test_phases_run_from_what_is_carried(phase: str, carried: Path, bare_site: Path, tmp_path: Path) -> None:
+    """On a bare machine without a network: torch and numpy, these four folders, and no git."""
+    python = tmp_path / 'python'
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
+    python.chmod(0o755)
+    out = tmp_path / 'out'
+    environment = {**os.environ, 'OUT': str(out), 'PYTHON': str(python), 'PYTHONPATH': str(bare_site)}
+    command = ['tools/gpu_check.sh', *PHASES[phase], '--device', 'cpu']
+    result = subprocess.run(command, cwd=carried, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert {file.name for file in out.iterdir()} == {f'dry_run_{phase}.md', f'dry_run_{phase}.json'}
+
+
+def test_what_is_carried_is_small(carried: Path) -> None:
+    """A fraction of 64 MiB, so that sources of peers have room."""
+    assert sum(file.stat().st_size for file in carried.rglob('*') if file.is_file()) < 8 * 2**20
+
+
+def test_minutes(load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('OUT', str(tmp_path))
+    assert 0 < load('common').Report('check', 'cpu', 2).left() <= 90
 
 
 def test_check_reports_parts(load, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
