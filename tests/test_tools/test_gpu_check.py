@@ -231,6 +231,40 @@ def test_floor_of_a_scan(load) -> None:
     assert floor.Floor(1.0, 2.0).share(4.0) == '50% (special functions)'
 
 
+SASS = """
+\t\tFunction : kernel
+        /*0000*/                   LDG.E.U16 R2, [R4.64] ;  /* 0x0 */
+                                                            /* 0x0 */
+        /*0010*/              @!P0 BRA 0x30 ;               /* 0x0 */
+        /*0020*/                   FFMA R1, R1, R1, R1 ;    /* 0x0 */
+{loop}        /*1000*/              @P1 BRA 0x30 ;                /* 0x0 */
+        /*1010*/                   EXIT ;                   /* 0x0 */
+"""
+
+
+def test_instructions_are_counted_in_basic_blocks(load) -> None:
+    """Four exp2 in a loop of eleven instructions, jump included; before it a jump that leads there."""
+    predict = load('predict')
+    names = ['MUFU.EX2 R3, R2', 'FFMA R3, R3, R5, R6'] * 4 + ['LDS R7, [R8]', 'LDS R9, [R8+0x4]']
+    loop = ''.join(
+        f'        /*{0x30 + 16 * i:04x}*/                   {text} ;  /* 0x0 */\n' for i, text in enumerate(names)
+    )
+    code = predict.functions(SASS.format(loop=loop))['kernel']
+    assert [len(block) for block in predict.blocks(code)] == [2, 1, 11, 1]
+    assert predict.count(code, backward=False).recurrence == 11 / 4
+
+
+def test_predictions(load) -> None:
+    """Vim-Ti at 1248 x 1248, batch 8: special functions bound the forward pass, and rows are as many as shapes."""
+    predict = load('predict')
+    counts = {(what, states): predict.Counts(7.5, 20.0) for what in predict.KERNELS for states in (16, 1)}
+    rows = list(predict.predictions(counts))
+    assert len(rows) == 2 * len(predict.SHAPES)
+    row = next(row for row in rows if row[0].startswith('Vim-Ti, 1248') and row[1] == 'forward')
+    assert row[2:4] == ['53', '170']
+    assert row[5:] == ['170 us, special functions', '']
+
+
 SANITIZED = {
     'clean': (0, '========= COMPUTE-SANITIZER\n40 of 40\n========= ERROR SUMMARY: 0 errors\n'),
     'races': (
