@@ -48,7 +48,7 @@ def test_cases_are_those_that_differ_in_kernels():
     assert {kind for case in cases for kind in case.walks.kinds} == {0, 1, 2, 3}
     assert set(DTYPES) == {torch.float32, torch.bfloat16, torch.float16}
     longest = max(case.walks.num_steps for case in cases if case.d_state == 16)
-    assert longest > 4 * 32  # the least that is cut in two where there are 16 states
+    assert longest > 8 * 32  # three segments of 4 tiles or fewer, the least where there are 16 states
     table = next(case.walks.table for case in cases if case.walks.table is not None)
     assert (table == -1).any()
     assert len(table[0].unique()) - 1 < 70
