@@ -2,9 +2,14 @@
 
 from .convnext import ConvNeXt
 from .deit import DeiT
+from .efficientvmamba import EfficientVMamba
 from .mambaout import MambaOut
 from .mm_vssm import MM_VSSM
+from .plainmamba import PlainMamba
+from .plainmamba_adapter import PlainMambaAdapter
 from .vim import Vim
 from .vmamba import VMamba
 
-__all__ = ['MM_VSSM', 'ConvNeXt', 'DeiT', 'MambaOut', 'VMamba', 'Vim']
+__all__ = [
+    'MM_VSSM', 'ConvNeXt', 'DeiT', 'EfficientVMamba', 'MambaOut', 'PlainMamba', 'PlainMambaAdapter', 'VMamba', 'Vim',
+]  # fmt: skip

@@ -1,12 +1,14 @@
 """What all backbones do in the same way: variants, outputs, frozen parts, depth of a parameter, weights from files."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from inspect import signature
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from mmvim.errors import UserTypeError, UserValueError
@@ -174,9 +176,26 @@ class Backbone(nn.Module):
 
 def run_block(owner: nn.Module, block: nn.Module, *inputs: Any) -> Tensor:
     """``block(*inputs)``, in training computed again by the backward pass if ``owner.with_cp`` asks for it."""
-    if owner.with_cp and owner.training and torch.is_grad_enabled():
+    if not (owner.with_cp and owner.training and torch.is_grad_enabled()):
+        return block(*inputs)
+    norms = [module for module in block.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+    if not norms:
         return checkpoint(block, *inputs, use_reentrant=False)
-    return block(*inputs)
+    return checkpoint(block, *inputs, use_reentrant=False, context_fn=lambda: (nullcontext(), _seen_before(norms)))
+
+
+@contextmanager
+def _seen_before(norms: list[_BatchNorm]) -> Iterator[None]:
+    """Norms normalise a batch as in training, and leave their averages alone: these have it already."""
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+            norm.num_batches_tracked -= 1
 
 
 def _name(kind: str | type) -> str:
