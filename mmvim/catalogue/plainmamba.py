@@ -104,5 +104,6 @@ FAMILY = Family(
     code='https://github.com/ChenhongyiYang/PlainMamba',
     license='Apache License 2.0',
     backbone='PlainMamba',
+    titles={'l1': 'PlainMamba-L1', 'l2': 'PlainMamba-L2', 'l3': 'PlainMamba-L3'},
     colours={'PlainMamba': '#7a5cc4'},
 )
