@@ -60,7 +60,7 @@ def load_backbone(
     name = os.path.basename(str(source))
     weights = _weights(read(source), name, key)
     own, expected = module.state_dict(), tuple(expected_missing)
-    required = [key for key in own if not key.endswith(_COUNTER) and not _is_expected(key, expected)]
+    required = [key for key in own if not key.endswith(_COUNTER) and not is_expected(key, expected)]
     if prefix is None:
         state = _converted(weights.state, name)
         try:
@@ -254,7 +254,7 @@ def _fit_backbone(
     else:
         titles = f'{report.source} holds {name_of(found)} and does not fit the backbone'
     absent = [key for key in own if key not in found and not key.endswith(_COUNTER)]
-    new = [key for key in absent if _is_expected(key, expected)]
+    new = [key for key in absent if is_expected(key, expected)]
     missing = [key for key in absent if key not in new]
     unknown = [key for key in found if key not in own]
     wrong = {key: (found[key], own[key]) for key in found if key in own and found[key].shape != own[key].shape}
@@ -285,7 +285,8 @@ def _inflate(module: nn.Module, own: Mapping[str, Tensor], found: dict[str, Tens
     report.done.append(f'{name} made for {channels} channels of those for RGB')
 
 
-def _is_expected(key: str, expected: tuple[str, ...]) -> bool:
+def is_expected(key: str, expected: Iterable[str]) -> bool:
+    """Whether a tensor, or a module that it is in, fits one of the patterns."""
     return any(fnmatchcase(key, pattern) or fnmatchcase(key, f'{pattern}.*') for pattern in expected)
 
 

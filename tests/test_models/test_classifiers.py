@@ -9,12 +9,15 @@ from golden import Golden
 from mmengine.config import Config
 from official import CLASSIFIERS as VIM_FILES
 from official import official_shapes
+from official_efficientvmamba import CLASSIFIERS as EFFICIENTVMAMBA_FILES
+from official_efficientvmamba import classifier_shapes as efficientvmamba_shapes
 from official_mambaout import VARIANTS as MAMBAOUT
 from official_mambaout import as_in_timm
 from official_mambaout import classifier_shapes as mambaout_shapes
-from official_mambavision import STATISTICS
 from official_mambavision import VARIANTS as MAMBAVISION
 from official_mambavision import classifier_shapes as mambavision_shapes
+from official_plainmamba import VARIANTS as PLAINMAMBA
+from official_plainmamba import classifier_shapes as plainmamba_shapes
 from official_vmamba import CLASSIFIERS as VMAMBA_FILES
 from official_vmamba import classifier_shapes as vmamba_shapes
 
@@ -31,6 +34,8 @@ SHAPES = {
     **{file: vmamba_shapes(arch) for arch, file in VMAMBA_FILES.items()},
     **{f'mambaout_{variant}.pth': mambaout_shapes(variant) for variant in MAMBAOUT},
     **{file: mambavision_shapes(variant) for variant, (file, *_) in MAMBAVISION.items()},
+    **{file: efficientvmamba_shapes(arch) for arch, (file, _) in EFFICIENTVMAMBA_FILES.items()},
+    **{file: plainmamba_shapes(arch) for arch, (file, *_) in PLAINMAMBA.items()},
 }
 
 
@@ -46,9 +51,14 @@ def test_takes_the_published_file(model) -> None:
         classifier = build(model.name)
     shapes = SHAPES[model.weights.name]
     assert sum(p.numel() for p in classifier.parameters()) == model.parameters
-    assert model.parameters == sum(torch.Size(x).numel() for key, x in shapes.items() if not key.endswith(STATISTICS))
+    no_parameters = ('running_mean', 'running_var', 'num_batches_tracked')
+    counted = [torch.Size(shape).numel() for key, shape in shapes.items() if not key.endswith(no_parameters)]
+    assert model.parameters == sum(counted)
     official = to_official(to_classifier(classifier.state_dict()))
-    assert {key: list(tensor.shape) for key, tensor in official.items()} == shapes
+    # Names of PlainMamba's files begin as those of our classifiers do.
+    assert {key: list(tensor.shape) for key, tensor in official.items()} == {
+        key.removeprefix('backbone.'): shape for key, shape in shapes.items()
+    }
 
 
 @pytest.mark.parametrize(
@@ -59,6 +69,7 @@ def test_takes_the_published_file(model) -> None:
         ('vmamba_t_imagenet', 'vmamba_tiny_s1l8_cls_224'),
         ('mambaout_femto_imagenet', 'mambaout_femto_224x224'),
         ('mambavision_t_imagenet', 'mambavision_tiny_224x224'),
+        ('efficientvmamba_t_imagenet', 'efficientvmamba_tiny_cls_224x224'),
     ],
 )
 def test_logits_of_the_official_code(name: str, golden: str) -> None:

@@ -2,12 +2,12 @@
 
 from mmvim.errors import UserValueError
 
-from . import deit, mambaout, mambavision, vim, vmamba
+from . import deit, efficientvmamba, mambaout, mambavision, plainmamba, vim, vmamba
 from .record import Layout, variant_of
 
 __all__ = ['LAYOUTS', 'Layout', 'add', 'variant_of']
 
-#: In the order in which a file is compared with them.
+#: In the order in which a file is compared with them: one whose blocks have more names than another's comes before it.
 LAYOUTS: list[Layout] = []
 
 
@@ -22,5 +22,5 @@ def add(layout: Layout) -> None:
     LAYOUTS.append(layout)
 
 
-for _module in (vim, vmamba, mambaout, mambavision, deit):
+for _module in (vim, efficientvmamba, vmamba, mambaout, mambavision, plainmamba, deit):
     add(_module.LAYOUT)
