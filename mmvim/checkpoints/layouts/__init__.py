@@ -2,7 +2,7 @@
 
 from mmvim.errors import UserValueError
 
-from . import deit, mambaout, vim, vmamba
+from . import deit, localvim, localvmamba, mambaout, vim, vmamba
 from .record import Layout, variant_of
 
 __all__ = ['LAYOUTS', 'Layout', 'add', 'variant_of']
@@ -22,5 +22,6 @@ def add(layout: Layout) -> None:
     LAYOUTS.append(layout)
 
 
-for _module in (vim, vmamba, mambaout, deit):
+# LocalMamba's have all names of Vim's and VMamba's, and more.
+for _module in (localvim, localvmamba, vim, vmamba, mambaout, deit):
     add(_module.LAYOUT)
