@@ -21,10 +21,11 @@ from mmvim.zoo.check import build
 
 ROOT = Path(__file__).resolve().parents[1]
 SEGMENTORS = ['deit_t', 'vim_t', 'resnet50', 'deit_s', 'vim_s', 'swin_t', 'convnext_t', 'mambaout_t', 'vmamba_t']
-SEGMENTORS += ['mambaout_s', 'vmamba_s']
+SEGMENTORS += ['mambaout_s', 'vmamba_s', 'localvim_t', 'localvmamba_t', 'localvim_s', 'localvmamba_s']
 DETECTORS = ['resnet50', 'swin_t', 'convnext_t', 'mambaout_t', 'vmamba_t', 'resnet101', 'mambaout_s', 'vmamba_s']
-# Vim's published numbers are those of upstream's form of the model.
-NAMES = [f'upernet_{name}_ade20k{"_official" if name.startswith("vim") else ""}' for name in SEGMENTORS]
+DETECTORS += ['localvmamba_t', 'localvmamba_s']
+# The published numbers of Vim and LocalVim are those of upstream's form of the model.
+NAMES = [f'upernet_{name}_ade20k{"_official" if name.startswith(("vim", "localvim")) else ""}' for name in SEGMENTORS]
 NAMES += [f'mask_rcnn_{name}_coco' for name in DETECTORS]
 SIZES = {'seg': (512, 512), 'det': (800, 1280)}
 
