@@ -68,7 +68,7 @@ def test_both_ways_of_attention_cost_the_same() -> None:
 def test_every_model_is_built(name: str) -> None:
     with torch.device('meta'):
         maps = models.build(name, 64)(torch.rand(1, 3, 64, 64))
-    assert maps[-1].shape[-1] == (7 if 'plus' in name else 4 if name.startswith(('vim', 'deit')) else 2)
+    assert maps[-1].shape[-1] == (7 if 'plus' in name else 4 if name.startswith(('vim', 'localvim', 'deit')) else 2)
 
 
 def test_unknown_model_names_the_nearest() -> None:
