@@ -71,7 +71,8 @@ def test_both_ways_of_attention_cost_the_same() -> None:
 def test_every_model_is_built(name: str) -> None:
     with torch.device('meta'):
         maps = models.build(name, 64)(torch.rand(1, 3, 64, 64))
-    assert maps[-1].shape[-1] == (7 if 'plus' in name else 4 if name.startswith(('vim', 'deit', 'plainmamba')) else 2)
+    plain = name.startswith(('vim', 'localvim', 'deit', 'plainmamba'))
+    assert maps[-1].shape[-1] == (7 if 'plus' in name else 4 if plain else 2)
 
 
 def test_names_of_models() -> None:

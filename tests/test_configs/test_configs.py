@@ -22,7 +22,8 @@ ROOT = Path(__file__).resolve().parents[2]
 GROUPS = ROOT / 'tests' / 'data' / 'optim_groups'
 # Folders of configs, and how many are in them at least.
 FAMILIES = {
-    'vim': 15, 'vmamba': 15, 'efficientvmamba': 12, 'plainmamba': 9, 'mambaout': 6, 'mambavision': 6, 'baselines': 12,
+    'vim': 15, 'vmamba': 15, 'localvim': 8, 'localvmamba': 6, 'efficientvmamba': 12, 'plainmamba': 9, 'mambaout': 6,
+    'mambavision': 6, 'baselines': 12,
 }  # fmt: skip
 CONFIGS = sorted(p.relative_to(ROOT / 'configs') for family in FAMILIES for p in ROOT.glob(f'configs/{family}/*.py'))
 NAMES = [str(path.with_suffix('')) for path in CONFIGS if not path.stem.endswith('_imagenet')]
@@ -70,7 +71,7 @@ def test_there_are_configs() -> None:
     for family, count in FAMILIES.items():
         assert sum(name.startswith(f'{family}/') for name in NAMES) >= count
     assert len(FOREIGN) == 2
-    assert len(CLASSIFIERS) == 31
+    assert len(CLASSIFIERS) == 36
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -174,7 +175,7 @@ def test_parameter_groups(name: str) -> None:
     cfg = read(name)
     wrapper = build_optim_wrapper(build(cfg, 'meta'), cfg.optim_wrapper)
     table = [str(row) for row in group_table(wrapper)]
-    # An official form has the parameters and the groups of the form beside it.
+    # An official form has the parameters and the groups of the form beside it, unless it has a file of its own.
     stem = Path(name).name
     file = GROUPS / f'{stem}.txt'
     if not file.exists():
@@ -308,6 +309,40 @@ def test_parameter_groups(name: str) -> None:
                 'backbone.layers.0.mamba.dt_projs_bias': (6e-5, 0.01),
                 'backbone.layers.0.mamba.in_proj.bias': (6e-5, 0.01),
                 'decode_head.fpn_bottleneck.bn.weight': (6e-5, 0.01),
+            },
+        ),
+        (
+            'localvim/mask_rcnn_localvim_t_coco_official',
+            {
+                'backbone.pos_embed': (1e-4 * 0.7**13, 0.0),
+                'backbone.patch_embed.proj.bias': (1e-4 * 0.7**13, 0.05),
+                'backbone.layers.0.mixer.A_logs': (1e-4, 0.05),
+                'backbone.layers.0.norm.bias': (1e-4, 0.05),
+                'backbone.layers.19.mixer.attn.norm.weight': (1e-4, 0.05),
+                'backbone.outnorm0.weight': (1e-4, 0.05),
+            },
+        ),
+        (
+            'localvim/upernet_localvim_t_ade20k',
+            {
+                'backbone.pos_embed': (6e-5, 0.0),
+                'backbone.layers.0.mixer.Ds': (6e-5, 0.01),
+                'backbone.layers.0.mixer.conv1d_bias': (6e-5, 0.01),
+                'backbone.layers.0.mixer.attn.norm.bias': (6e-5, 0.0),
+                'backbone.layers.0.mixer.attn.global_reduce.bias': (6e-5, 0.01),
+                'backbone.layers.19.norm.weight': (6e-5, 0.0),
+                'backbone.outnorm3.bias': (6e-5, 0.0),
+                'decode_head.fpn_bottleneck.bn.weight': (6e-5, 0.01),
+            },
+        ),
+        (
+            'localvmamba/mask_rcnn_localvmamba_t_coco',
+            {
+                'backbone.patch_embed.0.norm.weight': (1e-4, 0.05),
+                'backbone.layers.0.downsample.norm.bias': (1e-4, 0.0),
+                'backbone.layers.2.blocks.8.op.attn.norm.weight': (1e-4, 0.0),
+                'backbone.layers.2.blocks.8.op.attn.channel_select.bias': (1e-4, 0.05),
+                'backbone.layers.2.blocks.8.op.A_logs': (1e-4, 0.05),
             },
         ),
         (
@@ -511,6 +546,34 @@ def test_plainmamba_recipes() -> None:
         )
         assert segmentation.model.auxiliary_head.in_index == 3 and segmentation.model.test_cfg.mode == 'whole'
         assert segmentation.test_dataloader.dataset.pipeline[2] == {'type': 'ResizeToMultiple', 'size_divisor': 32}
+
+
+def test_localmamba_recipes() -> None:
+    """The numbers of upstream's configs, and in the official forms what its models do otherwise."""
+    for size, width in (('t', 192), ('s', 384)):
+        for form in ('', '_official'):
+            segmentation = read(f'localvim/upernet_localvim_{size}_ade20k{form}')
+            detection = read(f'localvim/mask_rcnn_localvim_{size}_coco{form}')
+            for cfg, side in ((segmentation, 512), (detection, 1024)):
+                backbone = cfg.model.backbone
+                assert (backbone.pretrain_img_size, backbone.drop_path_rate) == (side, 0.1)
+                quirks = {'feature': 'branch', 'norm': 'layer', 'legacy_reverse': True} if form else {}
+                assert {
+                    key: backbone[key] for key in ('feature', 'norm', 'legacy_reverse') if key in backbone
+                } == quirks
+            assert segmentation.model.decode_head.in_channels == [width] * 4 and segmentation.model.neck is None
+            assert segmentation.model.backbone.out_indices == (4, 9, 14, 19)
+            assert segmentation.train_cfg.max_iters == 160000 and segmentation.model.test_cfg.mode == 'whole'
+            optimizer = segmentation.optim_wrapper.optimizer
+            assert (optimizer.lr, optimizer.weight_decay) == (6e-5, 0.01)
+            optimizer = detection.optim_wrapper.optimizer
+            assert (optimizer.lr, optimizer.weight_decay, detection.train_cfg.max_iters) == (1e-4, 0.05, 184375)
+            assert detection.optim_wrapper.clip_grad.max_norm == 35 and detection.model.rpn_head.num_convs == 2
+    for size, rates in (('t', (0.2, 0.1)), ('s', (0.2, 0.2))):
+        names = [f'mask_rcnn_localvmamba_{size}_coco', f'upernet_localvmamba_{size}_ade20k']
+        found = tuple(read(f'localvmamba/{name}').model.backbone.drop_path_rate for name in names)
+        assert found == rates
+        assert read(f'localvmamba/mask_rcnn_localvmamba_{size}_3x_coco').train_cfg.max_epochs == 36
 
 
 @pytest.mark.parametrize('method', ['upernet', 'cascade_mask_rcnn'])

@@ -8,7 +8,17 @@ import torch
 from mmengine.analysis import FlopAnalyzer, get_model_complexity_info
 
 from mmvim.analysis.flops import count_operations
-from mmvim.models import DeiT, EfficientVMamba, MambaOut, MambaVision, PlainMamba, Vim, VMamba
+from mmvim.models import (
+    DeiT,
+    EfficientVMamba,
+    LocalVim,
+    LocalVMamba,
+    MambaOut,
+    MambaVision,
+    PlainMamba,
+    Vim,
+    VMamba,
+)
 from mmvim.models.backbones.base import Backbone
 from mmvim.ops import scan, walk_conv, walks
 from mmvim.ops.testing import BACKENDS, scan_case
@@ -23,6 +33,8 @@ BUILD: dict[str, Callable[[], Backbone]] = {
     'vmamba': partial(VMamba, STAGES, out_indices=(0, 1)),
     'vmamba v0': partial(VMamba, {**STAGES, 'd_state': 16, 'gate': True, 'mlp_ratio': 0.0}, out_indices=1),
     'vmamba, other walks': partial(VMamba, STAGES, out_indices=1, walks='strided'),
+    'localvim': partial(LocalVim, PATCHES),
+    'localvmamba': partial(LocalVMamba, STAGES, out_indices=(0, 1)),
     'mambaout': partial(MambaOut, {'embed_dims': (16, 24), 'depths': (1, 2)}, out_indices=(0, 1)),
     'mambavision': partial(MambaVision, HYBRID),
     'efficientvmamba': partial(

@@ -12,7 +12,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mmvim.models import DeiT, EfficientVMamba, MambaOut, MambaVision, PlainMamba, Vim, VMamba
+from mmvim.models import (
+    DeiT,
+    EfficientVMamba,
+    LocalVim,
+    LocalVMamba,
+    MambaOut,
+    MambaVision,
+    PlainMamba,
+    Vim,
+    VMamba,
+)
 from mmvim.models.backbones.base import Backbone
 from mmvim.models.backbones.plain import PlainBackbone
 
@@ -25,6 +35,12 @@ BUILD: dict[str, Callable[..., Backbone]] = {
     'vim with a class token': partial(Vim, PATCHES, with_cls_token=True, final_norm=True),
     'vim with rope': partial(Vim, PATCHES, rope=True, rope_residual=True),
     'vim with branches': partial(Vim, PATCHES, feature='branch'),
+    'localvim': partial(LocalVim, PATCHES),
+    'localvim with a class token': partial(LocalVim, PATCHES, with_cls_token=True, final_norm=True),
+    'localvim as its authors have it': partial(
+        LocalVim, PATCHES, directions=('v', 'w2', 'w7_flip'), feature='branch', norm='layer', legacy_reverse=True
+    ),
+    'localvmamba': partial(LocalVMamba, {**STAGES, 'd_state': 4}, directions=[['h', 'w7'], *4 * [['v', 'w2_flip']]]),
     'deit': partial(DeiT, {'embed_dims': 32, 'depth': 4, 'heads': 2}),
     'vmamba': partial(VMamba, STAGES),
     'vmamba v0': partial(VMamba, {**STAGES, **GATED, 'patch_embed': 'plain', 'downsample': 'merge'}),
@@ -44,6 +60,18 @@ NAMES = {
         layers.N.mixer.conv1d_weight layers.N.mixer.conv1d_bias layers.N.mixer.dt_projs_weight
         layers.N.mixer.dt_projs_bias layers.N.mixer.in_proj.weight layers.N.mixer.out_proj.weight
         layers.N.mixer.x_proj_weight""",
+    'localvim': """pos_embed patch_embed.proj.* layers.N.norm.weight layers.N.mixer.A_logs layers.N.mixer.Ds
+        layers.N.mixer.conv1d_weight layers.N.mixer.conv1d_bias layers.N.mixer.dt_projs_weight
+        layers.N.mixer.dt_projs_bias layers.N.mixer.in_proj.weight layers.N.mixer.out_proj.weight
+        layers.N.mixer.x_proj_weight layers.N.mixer.attn.norm.* layers.N.mixer.attn.global_reduce.*
+        layers.N.mixer.attn.channel_select.* outnorm0.* outnorm1.* outnorm2.* outnorm3.*""",
+    'localvmamba': """patch_embed.N.conv.* patch_embed.N.norm.* layers.N.downsample.norm.*
+        layers.N.downsample.reduction.weight layers.N.blocks.N.norm.* layers.N.blocks.N.op.A_logs
+        layers.N.blocks.N.op.Ds layers.N.blocks.N.op.conv2d.* layers.N.blocks.N.op.dt_projs_weight
+        layers.N.blocks.N.op.dt_projs_bias layers.N.blocks.N.op.in_proj.weight layers.N.blocks.N.op.out_norm.*
+        layers.N.blocks.N.op.out_proj.weight layers.N.blocks.N.op.x_proj_weight layers.N.blocks.N.op.attn.norm.*
+        layers.N.blocks.N.op.attn.global_reduce.* layers.N.blocks.N.op.attn.channel_select.*
+        outnorm0.* outnorm1.* outnorm2.* outnorm3.*""",
     'deit': """pos_embed patch_embed.proj.* blocks.N.norm1.* blocks.N.attn.qkv.* blocks.N.attn.proj.* blocks.N.norm2.*
         blocks.N.mlp.fc1.* blocks.N.mlp.fc2.*""",
     'vmamba': """patch_embed.N.conv.* patch_embed.N.norm.* layers.N.downsample.conv.* layers.N.downsample.norm.*
@@ -145,7 +173,9 @@ def test_blocks_behind_the_last_output_are_not_computed(build: Callable, last: i
     assert ran == list(range(expected))
 
 
-@pytest.mark.parametrize('family', ['vmamba', 'vmamba v0', 'mambaout', 'mambavision', 'efficientvmamba'])
+@pytest.mark.parametrize(
+    'family', ['localvmamba', 'vmamba', 'vmamba v0', 'mambaout', 'mambavision', 'efficientvmamba']
+)
 def test_outputs_without_norms(family: str) -> None:
     normed, bare = BUILD[family]().eval(), BUILD[family](out_norm=False).eval()
     assert bare.load_state_dict(normed.state_dict(), strict=False).unexpected_keys == [
@@ -265,7 +295,12 @@ def test_other_images(build: Callable, shape: tuple[int, ...]) -> None:
         build()(torch.rand(shape))
 
 
-@pytest.mark.parametrize(('family', 'side'), [('vim', 16), ('deit', 16), ('vmamba v0', 4), ('efficientvmamba', 4)])
+@pytest.mark.parametrize(
+    ('family', 'side'),
+    [
+        ('vim', 16), ('localvim', 16), ('deit', 16), ('vmamba v0', 4), ('localvmamba', 4), ('efficientvmamba', 4),
+    ],
+)  # fmt: skip
 def test_images_smaller_than_a_patch(family: str, side: int) -> None:
     with pytest.raises(ValueError, match=f'{side - 1} x 64 pixels is smaller than a patch of {side} x {side}'):
         BUILD[family]()(torch.rand(1, 3, side - 1, 64))
@@ -289,7 +324,9 @@ def test_bad_arguments(build: Callable, options: dict, message: str) -> None:
         build(**options)
 
 
-@pytest.mark.parametrize('family', [Vim, DeiT, VMamba, MambaOut, MambaVision, EfficientVMamba, PlainMamba])
+@pytest.mark.parametrize(
+    'family', [Vim, DeiT, LocalVim, LocalVMamba, VMamba, MambaOut, MambaVision, EfficientVMamba, PlainMamba]
+)
 @pytest.mark.parametrize(
     ('arch', 'message'),
     [

@@ -2,7 +2,7 @@
 
 from mmvim.errors import UserValueError
 
-from . import deit, efficientvmamba, mambaout, mambavision, plainmamba, vim, vmamba
+from . import deit, efficientvmamba, localvim, localvmamba, mambaout, mambavision, plainmamba, vim, vmamba
 from .record import Layout, variant_of
 
 __all__ = ['LAYOUTS', 'Layout', 'add', 'variant_of']
@@ -22,5 +22,6 @@ def add(layout: Layout) -> None:
     LAYOUTS.append(layout)
 
 
-for _module in (vim, efficientvmamba, vmamba, mambaout, mambavision, plainmamba, deit):
+# LocalMamba's have all names of Vim's and VMamba's, and more; EfficientVMamba's those of VMamba's.
+for _module in (localvim, localvmamba, vim, efficientvmamba, vmamba, mambaout, mambavision, plainmamba, deit):
     add(_module.LAYOUT)

@@ -3,6 +3,8 @@
 from .convnext import ConvNeXt
 from .deit import DeiT
 from .efficientvmamba import EfficientVMamba
+from .localvim import LocalVim
+from .localvmamba import LocalVMamba
 from .mambaout import MambaOut
 from .mambavision import MambaVision
 from .mm_vssm import MM_VSSM
@@ -12,6 +14,6 @@ from .vim import Vim
 from .vmamba import VMamba
 
 __all__ = [
-    'MM_VSSM', 'ConvNeXt', 'DeiT', 'EfficientVMamba', 'MambaOut', 'MambaVision', 'PlainMamba', 'PlainMambaAdapter',
-    'VMamba', 'Vim',
+    'MM_VSSM', 'ConvNeXt', 'DeiT', 'EfficientVMamba', 'LocalVMamba', 'LocalVim', 'MambaOut', 'MambaVision',
+    'PlainMamba', 'PlainMambaAdapter', 'VMamba', 'Vim',
 ]  # fmt: skip
