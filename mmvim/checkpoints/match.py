@@ -1,12 +1,13 @@
 """Filling models from checkpoints: everything fits, or the run stops and says what does not."""
 
+import logging
 import os
 import re
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
+from importlib.util import find_spec
 from typing import Any
 
-from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from mmvim.errors import UserRuntimeError, UserValueError
@@ -89,7 +90,7 @@ def load_backbone(
         _inflate(module, own, found, report)
     _fit_backbone(module, own, found, report, expected)
     module.load_state_dict(found, strict=False)
-    print_log(str(report), logger='current')
+    _log(report)
     return report
 
 
@@ -178,10 +179,22 @@ def load_fitted(model: nn.Module, checkpoint: dict, report: Report) -> None:
         raise UserRuntimeError(f'{holds}: {"; ".join(problems)}')
     report.total = len(state)
     report.matched = report.total - len(report.new)
+    _log(report)
+
+
+def _log(report: Report) -> None:
+    """One line, in mmengine's current log where there is mmengine."""
+    if find_spec('mmengine') is None:
+        logging.getLogger('mmvim').info('%s', report)
+        return
+    from mmengine.logging import print_log
+
     print_log(str(report), logger='current')
 
 
 def _unwrapped(model: nn.Module) -> nn.Module:
+    if find_spec('mmengine') is None:
+        return model
     from mmengine.model import BaseTTAModel, is_model_wrapper
 
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
