@@ -101,7 +101,9 @@ def load_model(model: nn.Module, checkpoint: dict, source: str, new_classes: boo
     return report
 
 
-def fit_model(model: nn.Module, checkpoint: dict, source: str, new_classes: bool = False) -> Report:
+def fit_model(
+    model: nn.Module, checkpoint: dict, source: str, new_classes: bool = False, inflate_input: bool = False
+) -> Report:
     """Bring the weights in a checkpoint into the form of a whole model, such as a detector.
 
     ``checkpoint['state_dict']`` is replaced by the weights in our layout, the position embedding resized; tensors of
@@ -113,6 +115,7 @@ def fit_model(model: nn.Module, checkpoint: dict, source: str, new_classes: bool
         source: name of the file, for messages.
         new_classes: whether tensors that differ in the number of classes only are initialised anew, for training on
             own data; otherwise they are an error.
+        inflate_input: as for :func:`load_backbone`.
 
     Returns:
         What was done so far.
@@ -140,6 +143,8 @@ def fit_model(model: nn.Module, checkpoint: dict, source: str, new_classes: bool
         )
     if backbone and isinstance(getattr(model, 'backbone', None), nn.Module):
         part = Report(name, 'backbone')
+        if inflate_input:
+            _inflate(model.backbone, model.backbone.state_dict(), backbone, part)
         _fit_backbone(model.backbone, model.backbone.state_dict(), backbone, part, ())
         state = {key: tensor for key, tensor in state.items() if not key.startswith(_BACKBONE)}
         state.update((_BACKBONE + key, tensor) for key, tensor in backbone.items())
