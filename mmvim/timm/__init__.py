@@ -81,10 +81,14 @@ def _file_of(family: Family, archs: list[str]) -> OfficialFile | None:
     for model in family.models:
         parts = model.variant.removeprefix(f'{family.name.lower()}_').split('_')
         for arch in (arch.split('_') for arch in archs):
-            fits = len(arch) == len(parts) and all(map(str.startswith, arch, parts))
+            fits = len(arch) == len(parts) and all(map(_shortens, parts, arch))
             if fits and model.task == 'imagenet' and model.weights is not None:
                 return model.weights
     return None
+
+
+def _shortens(part: str, whole: str) -> bool:
+    return part == whole or (len(whole) > 2 and whole.startswith(part))
 
 
 def _create(

@@ -65,6 +65,7 @@ class Classifier(Wrapper):
         self.global_pool = self._checked_pool(global_pool)
         pool = '' if with_token else self.global_pool
         self.head = ClassifierHead(self.num_features, num_classes, pool, drop_rate)
+        self.head.num_classes = num_classes  # by this a file for other classes is known
 
     def _take_norm(self) -> None:
         """Norms out of the backbone, and the last one into this model: outputs in between are wanted without."""
@@ -97,6 +98,7 @@ class Classifier(Wrapper):
             self.global_pool = self._checked_pool(global_pool)
         self.num_classes = num_classes
         self.head.reset(num_classes, '' if self.has_cls_token else self.global_pool)
+        self.head.num_classes = num_classes
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Images (B, in_chans, H, W) to the normed last map (B, C, H', W').
