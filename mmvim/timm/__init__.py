@@ -60,7 +60,7 @@ def register(family: Family) -> None:
 
 def _config(family: Family, variant: Variant, file: OfficialFile | None) -> dict[str, Any]:
     """timm's record of a variant's published classifier, or of one that is not published."""
-    papers = {'paper_name': family.paper[0], 'paper_ids': f'arXiv:{family.paper[1].rsplit("/")[-1]}'}
+    title, address = family.paper or (None, None)
     return {
         'url': file and file.address,
         'num_classes': 1000,
@@ -71,8 +71,9 @@ def _config(family: Family, variant: Variant, file: OfficialFile | None) -> dict
         'classifier': 'head.fc',
         'license': family.license,
         'origin_url': family.code,
+        'paper_name': title,
+        'paper_ids': address and f'arXiv:{address.rpartition("/")[-1]}',
         'custom_load': True,  # by our reader
-        **(papers if family.paper else {}),
     }
 
 

@@ -1,9 +1,11 @@
 """timm for all tests of this folder: it is on nobody's path before the first of them runs."""
 
+import sys
 from types import ModuleType
 
 import pytest
 from elsewhere import load_timm
+from torch import Tensor
 
 
 @pytest.fixture(scope='session')
@@ -14,7 +16,14 @@ def timm() -> ModuleType:
 
 @pytest.fixture
 def with_operators(timm: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    """torchvision believes that it has the operator that was declared for it."""
+    """mmcv's compiled operators where torchvision has not its own: NMS, and RoIAlign in place of one in Python."""
     import torchvision
+    from mmcv.ops import roi_align
+
+    def roi_align_as_theirs(
+        maps: Tensor, rois: Tensor, scale: float, height: int, width: int, ratio: int, aligned: bool
+    ):
+        return roi_align(maps, rois, (height, width), scale, ratio, 'avg', aligned)
 
     monkeypatch.setattr(torchvision.ops.boxes, '_assert_has_ops', lambda: None)
+    monkeypatch.setattr(sys.modules['torchvision.ops.roi_align'], '_roi_align', roi_align_as_theirs)
