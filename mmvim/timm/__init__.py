@@ -7,6 +7,8 @@ names that timm has already (MambaOut's) stay timm's. See ``docs/elsewhere.md``.
 from functools import partial
 from typing import Any
 
+from torch import nn
+
 from mmvim import models  # noqa: F401  fills BACKBONES
 from mmvim.catalogue import FAMILIES, Family, OfficialFile
 from mmvim.errors import UserImportError, UserModuleNotFoundError
@@ -33,8 +35,12 @@ from .variant import Variant, grid  # noqa: E402
 NAMES: list[str] = []
 #: Read by timm's ``register_model``: name -> what is known of its weights.
 default_cfgs: dict[str, Any] = {}
-# What published models of a family have that its backbone has not by itself.
-_PUBLISHED: dict[str, dict[str, Any]] = {'Vim': {'class_token': True}}
+# What the published classifiers of a family have that its backbone has not by itself.
+_PUBLISHED: dict[str, dict[str, Any]] = {
+    'Vim': {'class_token': True},
+    'PlainMamba': {'options': {'raster_parameters': True, 'double_dt_bias': True}},
+    'MambaVision': {'norm': nn.BatchNorm2d},
+}
 
 
 def register(family: Family) -> None:
@@ -79,17 +85,19 @@ def _config(family: Family, variant: Variant, file: OfficialFile | None) -> dict
 
 def _file_of(family: Family, archs: list[str]) -> OfficialFile | None:
     """The published classifier of a variant that has these names; the catalogue may shorten each part of them."""
-    for model in family.models:
-        parts = model.variant.removeprefix(f'{family.name.lower()}_').split('_')
-        for arch in (arch.split('_') for arch in archs):
-            fits = len(arch) == len(parts) and all(map(_shortens, parts, arch))
-            if fits and model.task == 'imagenet' and model.weights is not None:
-                return model.weights
-    return None
+    found = {
+        model.variant.removeprefix(f'{family.name.lower()}_'): model.weights
+        for model in family.models
+        if model.task == 'imagenet' and model.weights is not None
+    }
+    fitting = [name for name in found if name in archs] or [
+        name for name in found for arch in archs if len(arch) > 2 and _shortens(name.split('_'), arch.split('_'))
+    ]
+    return found[fitting[0]] if fitting else None
 
 
-def _shortens(part: str, whole: str) -> bool:
-    return part == whole or (len(whole) > 2 and whole.startswith(part))
+def _shortens(parts: list[str], whole: list[str]) -> bool:
+    return len(parts) == len(whole) and all(map(str.startswith, whole, parts))
 
 
 def _create(

@@ -52,8 +52,10 @@ class Wrapper(nn.Module):
 
         def layer_of(name: str) -> int:
             layer, layers = self.backbone.get_layer_depth(name, BACKBONE)
-            if ends is None or layer in (0, layers - 1):
+            if ends is None or layer == 0:
                 return layer
+            if layer == layers - 1:
+                return 1 + len(ends)
             return 1 + next(i for i, end in enumerate(ends) if layer <= end)
 
         return layer_of
