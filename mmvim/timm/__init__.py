@@ -10,7 +10,8 @@ from typing import Any
 from torch import nn
 
 from mmvim import models  # noqa: F401  fills BACKBONES
-from mmvim.catalogue import FAMILIES, Family, OfficialFile
+from mmvim.catalogue import FAMILIES, FILES, Family, OfficialFile
+from mmvim.checkpoints.fetch import WEIGHTS
 from mmvim.errors import UserImportError, UserModuleNotFoundError
 from mmvim.names import hint
 from mmvim.registry import BACKBONES
@@ -112,8 +113,7 @@ def _create(
     overlay = dict(pretrained_cfg_overlay or {})
     found = resolve_pretrained_cfg(variant.name, pretrained_cfg, overlay)
     if not (found.source or found.state_dict or found.hf_hub_id):  # those are in timm's own form
-        # Given to our reader as it is: it looks for an address in weights/ first, and says what to do without it.
-        overlay |= {'file': found.file or found.url, 'custom_load': True}
+        overlay |= {'file': found.file or _source(found.url), 'custom_load': True}
     build = partial(build_model_with_cfg, variant=variant.name, pretrained=pretrained, pretrained_cfg=pretrained_cfg)
     if not features_only:
         return build(partial(Classifier, variant), pretrained_cfg_overlay=overlay, **options)
@@ -122,6 +122,12 @@ def _create(
     model.pretrained_cfg = model.default_cfg = pretrained_cfg_for_features(model.pretrained_cfg)
     model.prune()
     return model
+
+
+def _source(address: str | None) -> str | None:
+    """What our reader is given for an address: the file in ``weights/``, or the address, which it explains."""
+    names = (file.name for file in FILES.values() if file.address == address)
+    return next((str(WEIGHTS / name) for name in names if (WEIGHTS / name).is_file()), address)
 
 
 for _family in FAMILIES.values():

@@ -23,7 +23,7 @@ def test_blocks_are_those_of_the_page() -> None:
         'timm', 'segmentation_models.pytorch', 'transformers: UPerNet', 'transformers: Mask2Former',
         'transformers: DETR', 'torchvision: Mask R-CNN',
     ]  # fmt: skip
-    assert len(BLOCK.findall(PAGE)) == len(BLOCKS) + 2
+    assert len(BLOCK.findall(PAGE)) == len(BLOCKS) + 3
 
 
 @pytest.mark.parametrize('title', list(BLOCKS))
