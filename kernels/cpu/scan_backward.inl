@@ -74,8 +74,10 @@ struct Partials {
 template <class T>
 class BackwardWorker {
  public:
-  BackwardWorker(const ScanBackward& p, const Grouping& grouping, const Partials<T>& partials)
+  BackwardWorker(const ScanBackward& p, const SharedSteps<T>& shared, const Grouping& grouping,
+                 const Partials<T>& partials)
       : p(p),
+        shared(shared),
         grouping(grouping),
         partials(partials),
         parameters(p, lanes()),
@@ -87,15 +89,13 @@ class BackwardWorker {
         s1(tile()),
         s2(tile()),
         scratch(tile()),
-        b(kTile * p.states + V),
-        c(kTile * p.states + V),
-        low(kTile * p.rank + V),
         h(lanes() * p.states),
         carry(lanes() * p.states),
         da(lanes() * p.states),
         dskip(lanes()),
         dbias(lanes()),
         dweight(lanes() * larger(p.rank, 1)),
+        by_channel(grouping.width * padded_rank()),
         decays(kTile * kStatesBackward * V),
         states((kTile + 1) * kStatesBackward * V),
         db(kTile * kStatesBackward * V),
@@ -114,6 +114,7 @@ class BackwardWorker {
 
   int64_t tile() const { return grouping.tile<T>(); }
   int64_t lanes() const { return tile() / kTile; }
+  int64_t padded_rank() const { return ceil_div(p.rank, V) * V; }
   int64_t u_row_count() const { return p.u_step ? p.walks.steps : p.walks.tokens; }
   int64_t param_row_count() const { return p.param_step ? p.walks.steps : p.walks.tokens; }
 
@@ -147,6 +148,7 @@ class BackwardWorker {
 
   void run_walk() {
     parameters.load(p, k_, g_);
+    if (p.rank) load_by_channel();
     const int64_t state = g_.blocks * p.states * V;
     fill_zero(carry.data, state);
     fill_zero(da.data, state);
@@ -167,10 +169,11 @@ class BackwardWorker {
                 V);
     }
     load_states(s);
-    load_inputs();
+    load_inputs(s);
+    const T *b = shared.b(b_, k_, s), *c = shared.c(b_, k_, s);
     for (int i = 0; i < g_.blocks; ++i)
       near[i] = all_within(delta.data + i * kTile * V, rows.count, parameters.bound.data + i * V);
-    const int stride = static_cast<int>(p.states);
+    const int stride = shared.stride();
     for_pieces<kStatesBackward>(p.states, [&]<class P>(int64_t n, P) {
       constexpr int NS = P::size;
       // A block that is partly filled comes first: what its other lanes hold belongs to no sum over channels.
@@ -179,7 +182,7 @@ class BackwardWorker {
         const int i = at == 0 ? first : at - (at <= first);
         const int64_t tile = i * kTile * V, state = (i * p.states + n) * V;
         const T *d = delta.data + tile, *x = u.data + tile, *a2 = parameters.a2.data + state;
-        const T *bn = b.data + n, *cn = c.data + n;
+        const T *bn = b + n, *cn = c + n;
         const T* skip = parameters.has_skip ? parameters.skip.data + i * V : nullptr;
         auto forwards = n ? recompute<T, NS, false, true> : recompute<T, NS, true, true>;
         if constexpr (kNearMatters<T>)
@@ -196,13 +199,20 @@ class BackwardWorker {
       if (partials.c) deliver_sums<NS>(dc.data, part(partials.c, p.c_shared, k_, p.states), p.states, n, p.c_shared);
     });
     combine();
-    clear_rest(s2.data + (g_.blocks - 1) * kTile * V, rows.count);
     if (p.du) deliver(p.du, p.u_shared, u_row_count(), u_rows(p, rows), s1.data);
     if (p.rank)
-      deliver_low_rank();
+      deliver_low_rank(shared.low(b_, k_, s));
     else if (p.ddelta)
       deliver(p.ddelta, p.delta_shared, param_row_count(), param_rows(p, rows), s2.data);
     if (p.dz) deliver(p.dz, true, p.walks.tokens, rows.token, y.data);
+  }
+
+  // The projection's weight as [channel][rank], 0 beyond the last one.
+  void load_by_channel() {
+    const T* weight = static_cast<const T*>(p.dt_weight.data) + k_ * p.dt_weight.walk + g_.first * p.rank;
+    fill_zero(by_channel.data, g_.width * padded_rank());
+    for (int c = 0; c < g_.width; ++c)
+      for (int64_t r = 0; r < p.rank; ++r) by_channel.data[c * padded_rank() + r] = weight[c * p.rank + r];
   }
 
   void load_states(int64_t s) {
@@ -218,19 +228,21 @@ class BackwardWorker {
       }
   }
 
-  void load_inputs() {
+  void load_inputs(int64_t s) {
     load_tile(p.io, p.u.data, b_ * p.u.batch + k_ * p.u.walk, p.u.row, u_rows(p, rows), rows.count, g_, u.data);
-    load_delta(p, b_, k_, rows, g_, parameters, low.data, delta.data);
+    each_delta(p, shared, b_, k_, s, rows, g_, parameters, delta.data, [&](int at, Vec<T> v) {
+      Vec<T> derivative = splat(T(1));
+      store<T>(delta.data + at, p.delta_softplus ? softplus(v, derivative) : v);
+      store<T>(slope.data + at, derivative);
+    });
     load_tile(p.grad_type, p.grad.data, b_ * p.grad.batch + k_ * p.grad.walk, p.grad.row, rows.token, rows.count, g_,
               dy.data);
     if (p.z.data) load_tile(p.io, p.z.data, b_ * p.z.batch, p.z.row, rows.token, rows.count, g_, scratch.data);
+    if (!p.z.data && p.scale == 1) return;
     const T scale = static_cast<T>(p.scale);
     for (int i = 0; i < g_.blocks; ++i)
       for (int j = 0; j < rows.count; ++j) {
         const int at = (i * kTile + j) * V;
-        Vec<T> derivative = splat(T(1));
-        if (p.delta_softplus) store<T>(delta.data + at, softplus(load<T>(delta.data + at), derivative));
-        store<T>(slope.data + at, derivative);
         const Vec<T> grad = load<T>(dy.data + at);
         Vec<T> factor = splat(scale);
         if (p.z.data) {
@@ -240,9 +252,6 @@ class BackwardWorker {
         }
         store<T>(dy.data + at, grad * factor);
       }
-    const int n = static_cast<int>(p.states);
-    load_rows(p.io, p.b.data, b_ * p.b.batch + k_ * p.b.walk, p.b.row, param_rows(p, rows), rows.count, n, b.data);
-    load_rows(p.io, p.c.data, b_ * p.c.batch + k_ * p.c.walk, p.c.row, param_rows(p, rows), rows.count, n, c.data);
   }
 
   // Zeroes the lanes of `count` vectors of the last block that have no channel. Not by a product: they may be NaN.
@@ -297,26 +306,59 @@ class BackwardWorker {
       store_tile_as<T>(base, p.channels, to, rows.count, g_, values);
   }
 
-  // Through the projection: gradients of the low-rank delta (a sum over channels) and of the weight (over steps).
-  void deliver_low_rank() {
-    const int rank = static_cast<int>(p.rank);
-    if (partials.low) for_pieces<kStatesBackward>(rank, [&]<class P>(int64_t r, P) {
-      for (int t = 0; t < rows.count; ++t)
-        for (int j = 0; j < P::size; ++j) {
-          Vec<T> sum = {};
-          for (int i = 0; i < g_.blocks; ++i)
-            sum += load<T>(s2.data + (i * kTile + t) * V) * load<T>(parameters.weight.data + (i * rank + r + j) * V);
-          store<T>(db.data + (t * P::size + j) * V, sum);
-        }
-      deliver_sums<P::size>(db.data, part(partials.low, p.delta_shared, k_, rank), rank, r, p.delta_shared);
-    });
+  // Through the projection: gradients of the low-rank delta (a sum over channels) and of the weight (over steps). Both are
+  // products of small matrices whose sums stay in registers: lanes are ranks in the first, channels in the second.
+  void deliver_low_rank(const T* low) {
+    if (partials.low) {
+      int64_t r = 0;
+      for (; r + V < p.rank; r += 2 * V) deliver_low<2>(r);
+      if (r < p.rank) deliver_low<1>(r);
+    }
     for (int i = 0; partials.weight && i < g_.blocks; ++i)
-      for (int r = 0; r < rank; ++r) {
-        T* weight = dweight.data + (i * rank + r) * V;
-        Vec<T> sum = load<T>(weight);
-        for (int t = 0; t < rows.count; ++t) sum += load<T>(s2.data + (i * kTile + t) * V) * low.data[t * rank + r];
-        store<T>(weight, sum);
+      for_pieces<8>(p.rank, [&]<class P>(int64_t r, P) {
+        T* weight = dweight.data + (i * p.rank + r) * V;
+        const T* slopes = s2.data + i * kTile * V;
+        Vec<T> sum[P::size];
+        for (int j = 0; j < P::size; ++j) sum[j] = load<T>(weight + j * V);
+        for (int t = 0; t < rows.count; ++t) {
+          const Vec<T> v = load<T>(slopes + t * V);
+          const T* values = low + t * shared.stride() + r;
+#pragma GCC unroll 8
+          for (int j = 0; j < P::size; ++j) sum[j] += v * values[j];
+        }
+        for (int j = 0; j < P::size; ++j) store<T>(weight + j * V, sum[j]);
+      });
+  }
+
+  // Ranks from r on, as many as `Vectors` have lanes.
+  template <int Vectors>
+  void deliver_low(int64_t r) {
+    T* partial = part(partials.low, p.delta_shared, k_, p.rank) + r;
+    const bool add = p.walks.table || (p.delta_shared && k_ > 0);
+    const int64_t* to = param_rows(p, rows);
+    for_pieces<8>(rows.count, [&]<class P>(int64_t t, P) {
+      Vec<T> sum[P::size][Vectors] = {};
+      const T* weight = by_channel.data + r;
+      for (int c = 0; c < g_.width; ++c, weight += padded_rank()) {
+        const T* slope = s2.data + (c / V * kTile + t) * V + c % V;
+        Vec<T> w[Vectors];
+        for (int v = 0; v < Vectors; ++v) w[v] = load<T>(weight + v * V);
+#pragma GCC unroll 8
+        for (int j = 0; j < P::size; ++j)
+          for (int v = 0; v < Vectors; ++v) sum[j][v] += slope[j * V] * w[v];
       }
+      for (int j = 0; j < P::size; ++j) {
+        if (to[t + j] < 0) continue;
+        for (int v = 0; v < Vectors; ++v) {
+          T* out = partial + to[t + j] * p.rank + v * V;
+          const int n = static_cast<int>(smaller(V, p.rank - r - v * V));
+          if (n == V)
+            store<T>(out, add ? load<T>(out) + sum[j][v] : sum[j][v]);
+          else
+            store_some<T>(out, add ? load_some<T>(out, n) + sum[j][v] : sum[j][v], n);
+        }
+      }
+    });
   }
 
   void store_parameters() {
@@ -352,11 +394,13 @@ class BackwardWorker {
   }
 
   const ScanBackward& p;
+  const SharedSteps<T>& shared;
   const Grouping& grouping;
   const Partials<T>& partials;
   WalkParameters<T> parameters;
-  Buffer<T> u, delta, slope, dy, y, s1, s2, scratch, b, c, low, h, carry, da, dskip, dbias, dweight, decays, states, db,
-      dc, sums;
+  Buffer<T> u, delta, slope, dy, y, s1, s2, scratch, h, carry, da, dskip, dbias, dweight;
+  Buffer<T> by_channel;  // [channel][rank], the projection's weight
+  Buffer<T> decays, states, db, dc, sums;
   bool near[kMostBlocks<T>];  // of the tile's decays
   TileRows rows, next;
   Ahead ahead;
@@ -394,8 +438,9 @@ static void scan_gradients(const ScanBackward& p, const Pool& all) {
   const Part weight(p.ddt_weight, parts(p.dt_weight_shared), per_channel(p.dt_weight_shared, p.rank));
   const Partials<T> partials{b.data(), c.data(), low.data(), a.data(), skip.data(), bias.data(), weight.data()};
 
+  const SharedSteps<T> shared(p, pool);
   for_units(pool, p.batch * grouping.count, [&](Counter& next) {
-    BackwardWorker<T> worker(p, grouping, partials);
+    BackwardWorker<T> worker(p, shared, grouping, partials);
     for (int64_t unit; (unit = next()) >= 0;) worker.run(unit / grouping.count, unit % grouping.count);
   });
   const Part* everything[] = {&b, &c, &low, &a, &skip, &bias, &weight};

@@ -11,6 +11,25 @@ constexpr int kStates = 8;
 constexpr int kStates = 4;
 #endif
 
+// Cuts `count` into pieces of `Most` and then powers of two, and calls body with each piece's size as a type.
+template <int Size>
+struct Piece {
+  static constexpr int size = Size;
+};
+template <int Most, class Body>
+MMVIM_HD void for_pieces(int64_t count, Body body) {
+  int64_t n = 0;
+  for (; n + Most <= count; n += Most) body(n, Piece<Most>{});
+  if constexpr (Most > 8)
+    if (n + 8 <= count) body(n, Piece<8>{}), n += 8;
+  if constexpr (Most > 4)
+    if (n + 4 <= count) body(n, Piece<4>{}), n += 4;
+  if constexpr (Most > 2)
+    if (n + 2 <= count) body(n, Piece<2>{}), n += 2;
+  if constexpr (Most > 1)
+    if (n + 1 <= count) body(n, Piece<1>{}), n += 1;
+}
+
 // A log2 e. What is finite stays finite: times a delta of 0 it is 0, and infinity is NaN.
 template <class T>
 MMVIM_HD T in_base_2(T a) {
@@ -51,28 +70,26 @@ struct WalkParameters {
   }
 };
 
-// raw[block][step][lane] = bias + weight @ low[step].
-template <class T>
-static void project(const T* low, int count, int64_t rank, const WalkParameters<T>& w, int blocks, T* raw) {
-  constexpr int V = kLanes<T>, kSteps = 4;
+// Calls body(block, step, bias + weight @ low[step]). Steps of `low` are `stride` apart.
+template <class T, class Body>
+MMVIM_HD void project(const T* low, int stride, int count, int64_t rank, const WalkParameters<T>& w, int blocks,
+                      Body body) {
+  constexpr int V = kLanes<T>, kSteps = 8;
   for (int b = 0; b < blocks; ++b) {
     const T* weight = w.weight.data + b * rank * V;
     const Vec<T> bias = load<T>(w.bias.data + b * V);
-    T* out = raw + b * kTile * V;
-    int i = 0;
-    for (; i + kSteps <= count; i += kSteps) {
-      Vec<T> sum[kSteps] = {bias, bias, bias, bias};
+    const auto steps = [&]<class P>(int64_t i, P) {
+      Vec<T> sum[P::size];
+      for (int j = 0; j < P::size; ++j) sum[j] = bias;
       for (int64_t r = 0; r < rank; ++r) {
         const Vec<T> v = load<T>(weight + r * V);
-        for (int j = 0; j < kSteps; ++j) sum[j] += v * low[(i + j) * rank + r];
+#pragma GCC unroll 8
+        for (int j = 0; j < P::size; ++j) sum[j] += v * low[(i + j) * stride + r];
       }
-      for (int j = 0; j < kSteps; ++j) store<T>(out + (i + j) * V, sum[j]);
-    }
-    for (; i < count; ++i) {
-      Vec<T> sum = bias;
-      for (int64_t r = 0; r < rank; ++r) sum += load<T>(weight + r * V) * low[i * rank + r];
-      store<T>(out + i * V, sum);
-    }
+#pragma GCC unroll 8
+      for (int j = 0; j < P::size; ++j) body(b, static_cast<int>(i) + j, sum[j]);
+    };
+    for_pieces<kSteps>(count, steps);
   }
 }
 
@@ -87,31 +104,25 @@ static void look_ahead(const ScanInputs& p, int64_t b, int64_t k, const Group& g
   constexpr int V = kLanes<T>;
   const int64_t *u_at = u_rows(p, next), *param_at = param_rows(p, next);
   ahead.add(p.io, p.u.data, b * p.u.batch + k * p.u.walk + g.first, p.u.row, next, u_at, V);
-  ahead.add(p.io, p.delta.data, b * p.delta.batch + k * p.delta.walk + (p.rank ? 0 : g.first), p.delta.row, next,
-            param_at, p.rank ? 0 : V);
-  ahead.add(p.io, p.b.data, b * p.b.batch + k * p.b.walk, p.b.row, next, param_at, 0);
-  ahead.add(p.io, p.c.data, b * p.c.batch + k * p.c.walk, p.c.row, next, param_at, 0);
+  if (!p.rank)
+    ahead.add(p.io, p.delta.data, b * p.delta.batch + k * p.delta.walk + g.first, p.delta.row, next, param_at, V);
   if (p.z.data) ahead.add(p.io, p.z.data, b * p.z.batch + g.first, p.z.row, next, next.token, V);
 }
 
-// tile = delta before softplus: bias added, low rank projected. `low` is scratch for kTile rows of it.
-template <class T>
-static void load_delta(const ScanInputs& p, int64_t b, int64_t k, const TileRows& rows, const Group& g,
-                       const WalkParameters<T>& w, T* low, T* tile) {
+// Calls body(at, delta before softplus) for every vector of a tile: bias added, low rank projected. `tile` is scratch.
+template <class T, class Body>
+MMVIM_HD void each_delta(const ScanInputs& p, const SharedSteps<T>& shared, int64_t b, int64_t k, int64_t s,
+                         const TileRows& rows, const Group& g, const WalkParameters<T>& w, T* tile, Body body) {
   constexpr int V = kLanes<T>;
+  const auto place = [&](int block, int step, Vec<T> v) { body((block * kTile + step) * V, v); };
+  if (p.rank) return project(shared.low(b, k, s), shared.stride(), rows.count, p.rank, w, g.blocks, place);
   const int64_t offset = b * p.delta.batch + k * p.delta.walk;
-  if (p.rank) {
-    load_rows(p.io, p.delta.data, offset, p.delta.row, param_rows(p, rows), rows.count, static_cast<int>(p.rank), low);
-    project(low, rows.count, p.rank, w, g.blocks, tile);
-    return;
-  }
   load_tile(p.io, p.delta.data, offset, p.delta.row, param_rows(p, rows), rows.count, g, tile);
-  if (!p.bias.data) return;
   for (int block = 0; block < g.blocks; ++block) {
     const Vec<T> bias = load<T>(w.bias.data + block * V);
     for (int i = 0; i < rows.count; ++i) {
-      T* v = tile + (block * kTile + i) * V;
-      store<T>(v, load<T>(v) + bias);
+      const Vec<T> v = load<T>(tile + (block * kTile + i) * V);
+      place(block, i, p.bias.data ? v + bias : v);
     }
   }
 }
@@ -144,25 +155,6 @@ static void recur(const T* delta, const T* u, const T* a2, const T* skip, const 
   for (int n = 0; n < NS; ++n) store<T>(h + n * V, state[n]);
 }
 
-// Cuts `states` into pieces of kStates and then powers of two, and calls body with each piece's size as a type.
-template <int Size>
-struct Piece {
-  static constexpr int size = Size;
-};
-template <int Most, class Body>
-MMVIM_HD void for_pieces(int64_t states, Body body) {
-  int64_t n = 0;
-  for (; n + Most <= states; n += Most) body(n, Piece<Most>{});
-  if constexpr (Most > 8)
-    if (n + 8 <= states) body(n, Piece<8>{}), n += 8;
-  if constexpr (Most > 4)
-    if (n + 4 <= states) body(n, Piece<4>{}), n += 4;
-  if constexpr (Most > 2)
-    if (n + 2 <= states) body(n, Piece<2>{}), n += 2;
-  if constexpr (Most > 1)
-    if (n + 1 <= states) body(n, Piece<1>{}), n += 1;
-}
-
 // Where the outputs of the walks add up, in the state type: the group's first channel of token 0, and a token's stride.
 template <class T>
 struct Sum {
@@ -174,16 +166,14 @@ struct Sum {
 template <class T>
 class ForwardWorker {
  public:
-  ForwardWorker(const ScanForward& p, const Grouping& grouping)
+  ForwardWorker(const ScanForward& p, const SharedSteps<T>& shared, const Grouping& grouping)
       : p(p),
+        shared(shared),
         grouping(grouping),
         parameters(p, grouping.tile<T>() / kTile),
         u(grouping.tile<T>()),
         delta(grouping.tile<T>()),
         y(grouping.tile<T>()),
-        b(kTile * p.states + V),
-        c(kTile * p.states + V),
-        low(kTile * p.rank + V),
         h(grouping.tile<T>() / kTile * p.states) {}
 
   void begin(int64_t batch, int64_t walk, int64_t group_index) {
@@ -205,7 +195,8 @@ class ForwardWorker {
         ahead.add(p.out, p.y, output_offset() + g_.first, p.channels, next, next.token, V);
       }
       if (s && p.saved) save(s);
-      load_inputs();
+      load_inputs(s);
+      const T *b = shared.b(b_, k_, s), *c = shared.c(b_, k_, s);
       for (int i = 0; i < g_.blocks; ++i)
         near[i] = all_within(delta.data + i * kTile * V, rows.count, parameters.bound.data + i * V);
       for_pieces<kStates>(p.states, [&]<class P>(int64_t n, P) {
@@ -215,12 +206,11 @@ class ForwardWorker {
           const T* a2 = parameters.a2.data + (i * p.states + n) * V;
           T* hi = h.data + (i * p.states + n) * V;
           T* yi = y.data + i * kTile * V;
-          const int stride = static_cast<int>(p.states);
           const T* skip = parameters.has_skip ? parameters.skip.data + i * V : nullptr;
           auto steps = n ? recur<T, P::size, false, true> : recur<T, P::size, true, true>;
           if constexpr (kNearMatters<T>)
             if (!near[i]) steps = n ? recur<T, P::size, false, false> : recur<T, P::size, true, false>;
-          steps(d, x, a2, skip, b.data + n, c.data + n, stride, rows.count, hi, yi, ahead, i);
+          steps(d, x, a2, skip, b + n, c + n, shared.stride(), rows.count, hi, yi, ahead, i);
         }
       });
       deliver();
@@ -323,18 +313,10 @@ class ForwardWorker {
  private:
   static constexpr int V = kLanes<T>;
 
-  void load_inputs() {
+  void load_inputs(int64_t s) {
     load_tile(p.io, p.u.data, b_ * p.u.batch + k_ * p.u.walk, p.u.row, u_rows(p, rows), rows.count, g_, u.data);
-    load_delta(p, b_, k_, rows, g_, parameters, low.data, delta.data);
-    if (p.delta_softplus)
-      for (int i = 0; i < g_.blocks; ++i)
-        for (int j = 0; j < rows.count; ++j) {
-          T* d = delta.data + (i * kTile + j) * V;
-          store<T>(d, softplus(load<T>(d)));
-        }
-    const int n = static_cast<int>(p.states);
-    load_rows(p.io, p.b.data, b_ * p.b.batch + k_ * p.b.walk, p.b.row, param_rows(p, rows), rows.count, n, b.data);
-    load_rows(p.io, p.c.data, b_ * p.c.batch + k_ * p.c.walk, p.c.row, param_rows(p, rows), rows.count, n, c.data);
+    each_delta(p, shared, b_, k_, s, rows, g_, parameters, delta.data,
+               [&](int at, Vec<T> v) { store<T>(delta.data + at, p.delta_softplus ? softplus(v) : v); });
   }
 
   void save(int64_t s) {
@@ -354,9 +336,10 @@ class ForwardWorker {
   }
 
   const ScanForward& p;
+  const SharedSteps<T>& shared;
   const Grouping& grouping;
   WalkParameters<T> parameters;
-  Buffer<T> u, delta, y, b, c, low, h;
+  Buffer<T> u, delta, y, h;
   bool near[kMostBlocks<T>];  // of the tile's decays
   TileRows rows, next;
   Ahead ahead;
@@ -365,13 +348,13 @@ class ForwardWorker {
 };
 
 template <class T>
-static void scan_whole(const ScanForward& p, const Pool& pool, const Grouping& grouping) {
+static void scan_whole(const ScanForward& p, const Pool& pool, const SharedSteps<T>& shared, const Grouping& grouping) {
   const int64_t walks = p.walks.count, outer = p.merge ? p.batch : p.batch * walks;
   const bool in_place = p.out == (sizeof(T) == 8 ? DType::kFloat64 : DType::kFloat32);
   const bool table = p.walks.table;
   const bool summing = p.merge && (walks > 1 || table);
   for_units(pool, outer * grouping.count, [&](Counter& next) {
-    ForwardWorker<T> worker(p, grouping);
+    ForwardWorker<T> worker(p, shared, grouping);
     // Without a sum in the output itself, this worker's channels add up in a buffer of its own.
     Buffer<T> own(summing && !in_place ? p.walks.tokens * grouping.width : 1);
     for (int64_t unit; (unit = next()) >= 0;) {
@@ -405,7 +388,8 @@ static void scan_whole(const ScanForward& p, const Pool& pool, const Grouping& g
 // Two passes over each walk: the end state of every segment started from zero, then the real run, each segment started
 // from what its predecessors leave.
 template <class T>
-static void scan_segments(const ScanForward& p, const Pool& pool, const Grouping& grouping, int64_t segments) {
+static void scan_segments(const ScanForward& p, const Pool& pool, const SharedSteps<T>& shared, const Grouping& grouping,
+                          int64_t segments) {
   const int64_t walks = p.walks.count, steps = p.walks.steps;
   const int64_t length = ceil_div(ceil_div(steps, segments), kTile) * kTile;
   segments = ceil_div(steps, length);
@@ -417,7 +401,7 @@ static void scan_segments(const ScanForward& p, const Pool& pool, const Grouping
   ScanForward silent = p;
   silent.saved = nullptr;
   for_units(pool, chains * (segments - 1), [&](Counter& next) {
-    ForwardWorker<T> worker(silent, grouping);
+    ForwardWorker<T> worker(silent, shared, grouping);
     for (int64_t unit; (unit = next()) >= 0;) {
       const int64_t segment = unit % (segments - 1), index = unit / (segments - 1);
       const int64_t g = index % grouping.count, k = index / grouping.count % walks, b = index / grouping.count / walks;
@@ -442,7 +426,7 @@ static void scan_segments(const ScanForward& p, const Pool& pool, const Grouping
   // Walks cross each other's segments, so those that share an output follow one another.
   for (int64_t k = 0; k < walks; ++k)
     for_units(pool, p.batch * grouping.count * segments, [&](Counter& next) {
-      ForwardWorker<T> worker(p, grouping);
+      ForwardWorker<T> worker(p, shared, grouping);
       for (int64_t unit; (unit = next()) >= 0;) {
         const int64_t segment = unit % segments, index = unit / segments;
         const int64_t g = index % grouping.count, b = index / grouping.count;
@@ -461,7 +445,7 @@ static void scan_segments(const ScanForward& p, const Pool& pool, const Grouping
     });
   if (p.merge && table)
     for_units(pool, p.batch * grouping.count, [&](Counter& next) {
-      ForwardWorker<T> worker(p, grouping);
+      ForwardWorker<T> worker(p, shared, grouping);
       for (int64_t unit; (unit = next()) >= 0;) {
         worker.begin(unit / grouping.count, 0, unit % grouping.count);
         worker.finish({sums + worker.output_offset() + worker.group().first, p.channels});
@@ -481,10 +465,11 @@ static void scan_forward(const ScanForward& p, const Pool& all) {
   const int64_t units = outer * grouping.count;
   constexpr int64_t kEnough = 4, kWanted = 8, kShortest = 8 * kTile;
   const int64_t segments = units >= kEnough ? 1 : smaller(ceil_div(kWanted, larger(units, 1)), p.walks.steps / kShortest);
+  const SharedSteps<T> shared(p, pool);
   if (segments > 1)
-    scan_segments<T>(p, pool, grouping, segments);
+    scan_segments<T>(p, pool, shared, grouping, segments);
   else
-    scan_whole<T>(p, pool, grouping);
+    scan_whole<T>(p, pool, shared, grouping);
 }
 
 }  // namespace mmvim::MMVIM_ISA

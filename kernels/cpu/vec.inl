@@ -131,6 +131,19 @@ MMVIM_HD void store(X* p, Vec<T> v) {
   }
 }
 
+// One value.
+template <class T, class X>
+MMVIM_HD T load_one(const X* p) {
+  X value;
+  __builtin_memcpy(&value, p, sizeof(X));
+  if constexpr (sizeof(X) != 2)
+    return static_cast<T>(value);
+  else if constexpr (__is_same(X, BFloat16))
+    return bits_as<float>(static_cast<uint32_t>(value.bits) << 16);
+  else
+    return widen(vshort{value.bits}, X{})[0];
+}
+
 // The address sanitizer does not see masked instructions, so its build does without.
 #if defined(MMVIM_AVX512) && !defined(__SANITIZE_ADDRESS__)
 #define MMVIM_MASKED
@@ -140,7 +153,9 @@ MMVIM_HD void store(X* p, Vec<T> v) {
 template <class T, class X>
 MMVIM_HD Vec<T> load_some(const X* p, int n) {
 #ifdef MMVIM_MASKED
-  if constexpr (sizeof(X) == 4 && sizeof(T) == 4) return _mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1), p);
+  const __mmask16 first = static_cast<__mmask16>((1u << n) - 1);
+  if constexpr (sizeof(X) == 4 && sizeof(T) == 4) return _mm512_maskz_loadu_ps(first, p);
+  if constexpr (sizeof(X) == 2) return widen(bits_as<vshort>(_mm256_maskz_loadu_epi16(first, p)), X{});
 #endif
   X full[kLanes<T>] = {};
   for (int i = 0; i < n; ++i) full[i] = p[i];
@@ -150,8 +165,9 @@ MMVIM_HD Vec<T> load_some(const X* p, int n) {
 template <class T, class X>
 MMVIM_HD void store_some(X* p, Vec<T> v, int n) {
 #ifdef MMVIM_MASKED
-  if constexpr (sizeof(X) == 4 && sizeof(T) == 4)
-    return _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1u << n) - 1), v);
+  const __mmask16 first = static_cast<__mmask16>((1u << n) - 1);
+  if constexpr (sizeof(X) == 4 && sizeof(T) == 4) return _mm512_mask_storeu_ps(p, first, v);
+  if constexpr (sizeof(X) == 2) return _mm256_mask_storeu_epi16(p, first, bits_as<__m256i>(narrow(v, X{})));
 #endif
   X full[kLanes<T>];
   store<T>(full, v);
