@@ -11,7 +11,7 @@ namespace mmvim::MMVIM_ISA {
 constexpr int kStatesBackward = 4;
 
 // Recomputes the states of one tile. decay, before: [step][state][lane]; y as in `recur`.
-template <class T, int NS, bool First, bool Near>
+template <class T, int NS, bool First, bool Near, Accuracy A>
 static void recompute(const T* delta, const T* u, const T* a2, const T* skip, const T* b, const T* c, int stride,
                       int count, const T* h, T* decays, T* states, T* y, const Ahead& ahead, int block) {
   constexpr int V = kLanes<T>;
@@ -24,7 +24,7 @@ static void recompute(const T* delta, const T* u, const T* a2, const T* skip, co
     if (First) ahead.ask(i, block);
 #pragma GCC unroll 16
     for (int n = 0; n < NS; ++n) {
-      const Vec<T> decay = exp2_product<Near>(d, load<T>(a2 + n * V));
+      const Vec<T> decay = exp2_product<Near, A>(d, load<T>(a2 + n * V));
       state[n] = decay * state[n] + dx * b[i * stride + n];
       out += state[n] * c[i * stride + n];
       store<T>(decays + (i * NS + n) * V, decay);
@@ -159,6 +159,14 @@ class BackwardWorker {
     store_parameters();
   }
 
+  template <int NS, bool First>
+  auto recomputation(bool near) const {
+    return with_accuracy<T>(p.io, [&]<Accuracy A>(Deserved<A>) {
+      return !kNearMatters<T> || near ? recompute<T, NS, First, true, A>
+                                      : recompute<T, NS, First, false, Accuracy::kFull>;
+    });
+  }
+
   void run_tile(int64_t s) {
     find_rows(p.walks, k_, s, static_cast<int>(smaller(kTile, p.walks.steps - s)), rows);
     ahead.used = 0;
@@ -184,9 +192,7 @@ class BackwardWorker {
         const T *d = delta.data + tile, *x = u.data + tile, *a2 = parameters.a2.data + state;
         const T *bn = b + n, *cn = c + n;
         const T* skip = parameters.has_skip ? parameters.skip.data + i * V : nullptr;
-        auto forwards = n ? recompute<T, NS, false, true> : recompute<T, NS, true, true>;
-        if constexpr (kNearMatters<T>)
-          if (!near[i]) forwards = n ? recompute<T, NS, false, false> : recompute<T, NS, true, false>;
+        const auto forwards = n ? recomputation<NS, false>(near[i]) : recomputation<NS, true>(near[i]);
         forwards(d, x, a2, skip, bn, cn, stride, rows.count, h.data + state, decays.data, states.data, y.data + tile,
                  ahead, i);
         const auto step = n ? (at ? adjoint<T, NS, false, false> : adjoint<T, NS, true, false>)
@@ -230,14 +236,25 @@ class BackwardWorker {
 
   void load_inputs(int64_t s) {
     load_tile(p.io, p.u.data, b_ * p.u.batch + k_ * p.u.walk, p.u.row, u_rows(p, rows), rows.count, g_, u.data);
-    each_delta(p, shared, b_, k_, s, rows, g_, parameters, delta.data, [&](int at, Vec<T> v) {
-      Vec<T> derivative = splat(T(1));
-      store<T>(delta.data + at, p.delta_softplus ? softplus(v, derivative) : v);
-      store<T>(slope.data + at, derivative);
-    });
+    load_delta(p, shared, b_, k_, s, rows, g_, parameters, delta.data);
     load_tile(p.grad_type, p.grad.data, b_ * p.grad.batch + k_ * p.grad.walk, p.grad.row, rows.token, rows.count, g_,
               dy.data);
     if (p.z.data) load_tile(p.io, p.z.data, b_ * p.z.batch, p.z.row, rows.token, rows.count, g_, scratch.data);
+    with_accuracy<T>(p.io, [&]<Accuracy A>(Deserved<A>) {
+      for (int i = 0; i < g_.blocks; ++i)
+        for (int j = 0; j < rows.count; ++j) {
+          const int at = (i * kTile + j) * V;
+          Vec<T> derivative = splat(T(1));
+          if (p.delta_softplus) store<T>(delta.data + at, softplus<A>(load<T>(delta.data + at), derivative));
+          store<T>(slope.data + at, derivative);
+        }
+      gate<A>();
+    });
+  }
+
+  // dy becomes that of the sum over walks before its factors; `scratch` holds z and then what dy was.
+  template <Accuracy A>
+  void gate() {
     if (!p.z.data && p.scale == 1) return;
     const T scale = static_cast<T>(p.scale);
     for (int i = 0; i < g_.blocks; ++i)
@@ -247,7 +264,7 @@ class BackwardWorker {
         Vec<T> factor = splat(scale);
         if (p.z.data) {
           const Vec<T> z = load<T>(scratch.data + at);
-          factor *= z * sigmoid(z);
+          factor *= z * sigmoid<A>(z);
           store<T>(scratch.data + at, grad);
         }
         store<T>(dy.data + at, grad * factor);
@@ -383,12 +400,14 @@ class BackwardWorker {
       for (int i = 0; i < count; ++i) rows.token[i] = t + i;
       load_tile(p.io, p.z.data, b_ * p.z.batch, p.z.row, rows.token, count, g_, scratch.data);
       load_tile_as<T>(dz, p.channels, rows.token, count, g_, y.data);
-      for (int i = 0; i < g_.blocks; ++i)
-        for (int j = 0; j < count; ++j) {
-          const int at = (i * kTile + j) * V;
-          const Vec<T> z = load<T>(scratch.data + at), s = sigmoid(z);
-          store<T>(y.data + at, load<T>(y.data + at) * scale * (s * (1 + z * (1 - s))));
-        }
+      with_accuracy<T>(p.io, [&]<Accuracy A>(Deserved<A>) {
+        for (int i = 0; i < g_.blocks; ++i)
+          for (int j = 0; j < count; ++j) {
+            const int at = (i * kTile + j) * V;
+            const Vec<T> z = load<T>(scratch.data + at), s = sigmoid<A>(z);
+            store<T>(y.data + at, load<T>(y.data + at) * scale * (s * (1 + z * (1 - s))));
+          }
+      });
       store_tile_as<T>(dz, p.channels, rows.token, count, g_, y.data);
     }
   }
@@ -438,7 +457,7 @@ static void scan_gradients(const ScanBackward& p, const Pool& all) {
   const Part weight(p.ddt_weight, parts(p.dt_weight_shared), per_channel(p.dt_weight_shared, p.rank));
   const Partials<T> partials{b.data(), c.data(), low.data(), a.data(), skip.data(), bias.data(), weight.data()};
 
-  const SharedSteps<T> shared(p, pool);
+  const SharedSteps<T> shared(p, pool, true);
   for_units(pool, p.batch * grouping.count, [&](Counter& next) {
     BackwardWorker<T> worker(p, shared, grouping, partials);
     for (int64_t unit; (unit = next()) >= 0;) worker.run(unit / grouping.count, unit % grouping.count);

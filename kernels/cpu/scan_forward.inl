@@ -44,7 +44,7 @@ template <class T>
 struct WalkParameters {
   Buffer<T> a2;                  // [block][state][lane], A log2 e
   Buffer<T> bound, skip, bias;   // [block][lane]; where |delta| is within `bound`, all decays are near, see exp2_product
-  Buffer<T> weight;              // [block][rank][lane]
+  Buffer<T> weight;              // [block][rank][lane], or [block][rank / 2][lane] pairs of bfloat16
   const bool has_skip;  // without one, an infinite u is no NaN
   WalkParameters(const ScanInputs& p, int64_t lanes)
       : a2(lanes * p.states),
@@ -66,30 +66,52 @@ struct WalkParameters {
     }
     load_channels(p.skip, k, g, skip.data);
     load_channels(p.bias, k, g, bias.data);
-    if (p.rank) load_transposed(p.dt_weight, k, g, p.rank, weight.data);
+    if (in_pairs<T>(p))
+      load_pairs(p, k, g);
+    else if (p.rank)
+      load_transposed(p.dt_weight, k, g, p.rank, weight.data);
+  }
+
+ private:
+  void load_pairs(const ScanInputs& p, int64_t k, const Group& g) {
+    constexpr int V = kLanes<T>;
+    const int64_t pairs = ceil_div(p.rank, 2);
+    const T* from = static_cast<const T*>(p.dt_weight.data) + k * p.dt_weight.walk + g.first * p.rank;
+    fill_zero(weight.data, g.blocks * pairs * V);
+    for (int c = 0; c < g.width; ++c)
+      for (int64_t r = 0; r < p.rank; ++r) {
+        const uint16_t bits = nearest_bfloat16(static_cast<float>(from[c * p.rank + r]));
+        char* pair = reinterpret_cast<char*>(weight.data + (c / V * pairs + r / 2) * V + c % V);
+        __builtin_memcpy(pair + r % 2 * sizeof(bits), &bits, sizeof(bits));
+      }
   }
 };
 
-// Calls body(block, step, bias + weight @ low[step]). Steps of `low` are `stride` apart.
-template <class T, class Body>
-MMVIM_HD void project(const T* low, int stride, int count, int64_t rank, const WalkParameters<T>& w, int blocks,
-                      Body body) {
+// raw[block][step][lane] = bias + weight @ low[step]. Steps of `low` are `stride` apart; `terms`: ranks or pairs of them.
+template <bool Pairs, class T>
+static void project(const T* low, int stride, int count, int64_t terms, const WalkParameters<T>& w, int blocks,
+                    T* raw) {
   constexpr int V = kLanes<T>, kSteps = 8;
   for (int b = 0; b < blocks; ++b) {
-    const T* weight = w.weight.data + b * rank * V;
+    const T* weight = w.weight.data + b * terms * V;
     const Vec<T> bias = load<T>(w.bias.data + b * V);
-    const auto steps = [&]<class P>(int64_t i, P) {
+    for_pieces<kSteps>(count, [&]<class P>(int64_t i, P) {
       Vec<T> sum[P::size];
       for (int j = 0; j < P::size; ++j) sum[j] = bias;
-      for (int64_t r = 0; r < rank; ++r) {
+      const T* values = low + i * stride;
+      for (int64_t r = 0; r < terms; ++r) {
         const Vec<T> v = load<T>(weight + r * V);
 #pragma GCC unroll 8
-        for (int j = 0; j < P::size; ++j) sum[j] += v * low[(i + j) * stride + r];
+        for (int j = 0; j < P::size; ++j) {
+          if constexpr (Pairs)
+            sum[j] = add_pairs(sum[j], v, values[j * stride + r]);
+          else
+            sum[j] += v * values[j * stride + r];
+        }
       }
 #pragma GCC unroll 8
-      for (int j = 0; j < P::size; ++j) body(b, static_cast<int>(i) + j, sum[j]);
-    };
-    for_pieces<kSteps>(count, steps);
+      for (int j = 0; j < P::size; ++j) store<T>(raw + (b * kTile + i + j) * V, sum[j]);
+    });
   }
 }
 
@@ -109,27 +131,33 @@ static void look_ahead(const ScanInputs& p, int64_t b, int64_t k, const Group& g
   if (p.z.data) ahead.add(p.io, p.z.data, b * p.z.batch + g.first, p.z.row, next, next.token, V);
 }
 
-// Calls body(at, delta before softplus) for every vector of a tile: bias added, low rank projected. `tile` is scratch.
-template <class T, class Body>
-MMVIM_HD void each_delta(const ScanInputs& p, const SharedSteps<T>& shared, int64_t b, int64_t k, int64_t s,
-                         const TileRows& rows, const Group& g, const WalkParameters<T>& w, T* tile, Body body) {
+// tile = delta before softplus: bias added, low rank projected.
+template <class T>
+static void load_delta(const ScanInputs& p, const SharedSteps<T>& shared, int64_t b, int64_t k, int64_t s,
+                       const TileRows& rows, const Group& g, const WalkParameters<T>& w, T* tile) {
   constexpr int V = kLanes<T>;
-  const auto place = [&](int block, int step, Vec<T> v) { body((block * kTile + step) * V, v); };
-  if (p.rank) return project(shared.low(b, k, s), shared.stride(), rows.count, p.rank, w, g.blocks, place);
+  if (p.rank) {
+    const T* low = shared.projected(b, k, s);
+    if constexpr (kPairs<T>)
+      if (in_pairs<T>(p))
+        return project<true>(low, shared.stride(), rows.count, ceil_div(p.rank, 2), w, g.blocks, tile);
+    return project<false>(low, shared.stride(), rows.count, p.rank, w, g.blocks, tile);
+  }
   const int64_t offset = b * p.delta.batch + k * p.delta.walk;
   load_tile(p.io, p.delta.data, offset, p.delta.row, param_rows(p, rows), rows.count, g, tile);
+  if (!p.bias.data) return;
   for (int block = 0; block < g.blocks; ++block) {
     const Vec<T> bias = load<T>(w.bias.data + block * V);
     for (int i = 0; i < rows.count; ++i) {
-      const Vec<T> v = load<T>(tile + (block * kTile + i) * V);
-      place(block, i, p.bias.data ? v + bias : v);
+      T* v = tile + (block * kTile + i) * V;
+      store<T>(v, load<T>(v) + bias);
     }
   }
 }
 
 // Runs NS states of vector `block` of channels over a tile. h [NS][lane] is carried; y [step][lane] is set (First) or
 // added to. `skip` is null where there is none.
-template <class T, int NS, bool First, bool Near>
+template <class T, int NS, bool First, bool Near, Accuracy A>
 static void recur(const T* delta, const T* u, const T* a2, const T* skip, const T* b, const T* c, int stride, int count,
                   T* h, T* y, const Ahead& ahead, int block) {
   constexpr int V = kLanes<T>;
@@ -143,7 +171,7 @@ static void recur(const T* delta, const T* u, const T* a2, const T* skip, const 
     if (First) ahead.ask(i, block);
 #pragma GCC unroll 16
     for (int n = 0; n < NS; ++n) {
-      const Vec<T> decay = exp2_product<Near>(d, load<T>(a2 + n * V));
+      const Vec<T> decay = exp2_product<Near, A>(d, load<T>(a2 + n * V));
       state[n] = decay * state[n] + dx * bi[n];
       if (n & 1)
         odd += state[n] * ci[n];
@@ -207,15 +235,20 @@ class ForwardWorker {
           T* hi = h.data + (i * p.states + n) * V;
           T* yi = y.data + i * kTile * V;
           const T* skip = parameters.has_skip ? parameters.skip.data + i * V : nullptr;
-          auto steps = n ? recur<T, P::size, false, true> : recur<T, P::size, true, true>;
-          if constexpr (kNearMatters<T>)
-            if (!near[i]) steps = n ? recur<T, P::size, false, false> : recur<T, P::size, true, false>;
+          const auto steps = n ? recurrence<P::size, false>(near[i]) : recurrence<P::size, true>(near[i]);
           steps(d, x, a2, skip, b + n, c + n, shared.stride(), rows.count, hi, yi, ahead, i);
         }
       });
       deliver();
       rows = next;
     }
+  }
+
+  template <int NS, bool First>
+  auto recurrence(bool near) const {
+    return with_accuracy<T>(p.io, [&]<Accuracy A>(Deserved<A>) {
+      return !kNearMatters<T> || near ? recur<T, NS, First, true, A> : recur<T, NS, First, false, Accuracy::kFull>;
+    });
   }
 
   // Adds up delta over steps [s0, s1) into total[block][lane], next to running the states.
@@ -238,7 +271,7 @@ class ForwardWorker {
       const Vec<T> d = at_least(at_most(load<T>(total + i * V), most), -most);
       for (int64_t n = 0; n < p.states; ++n) {
         const int64_t at = (i * p.states + n) * V;
-        const Vec<T> decay = exp2_product<false>(d, load<T>(parameters.a2.data + at)), h0 = load<T>(h.data + at);
+        const Vec<T> decay = exp2_product<false, Accuracy::kFull>(d, load<T>(parameters.a2.data + at)), h0 = load<T>(h.data + at);
         store<T>(h.data + at, (h0 == T(0) ? Vec<T>{} : decay * h0) + load<T>(end + at));
       }
     }
@@ -247,17 +280,20 @@ class ForwardWorker {
   // y = scale * silu(z) * y at the given tokens.
   void gate(const int64_t* tokens, int count) {
     if (p.z.data) load_tile(p.io, p.z.data, b_ * p.z.batch, p.z.row, tokens, count, g_, u.data);
+    if (!p.z.data && p.scale == 1) return;
     const T scale = static_cast<T>(p.scale);
-    for (int i = 0; i < g_.blocks; ++i)
-      for (int j = 0; j < count; ++j) {
-        const int at = (i * kTile + j) * V;
-        Vec<T> v = load<T>(y.data + at) * scale;
-        if (p.z.data) {
-          const Vec<T> z = load<T>(u.data + at);
-          v *= z * sigmoid(z);
+    with_accuracy<T>(p.io, [&]<Accuracy A>(Deserved<A>) {
+      for (int i = 0; i < g_.blocks; ++i)
+        for (int j = 0; j < count; ++j) {
+          const int at = (i * kTile + j) * V;
+          Vec<T> v = load<T>(y.data + at) * scale;
+          if (p.z.data) {
+            const Vec<T> z = load<T>(u.data + at);
+            v *= z * sigmoid<A>(z);
+          }
+          store<T>(y.data + at, v);
         }
-        store<T>(y.data + at, v);
-      }
+    });
   }
 
   // Hands the tile to the output: as it is with the gate (last), or into the sum over walks.
@@ -315,8 +351,15 @@ class ForwardWorker {
 
   void load_inputs(int64_t s) {
     load_tile(p.io, p.u.data, b_ * p.u.batch + k_ * p.u.walk, p.u.row, u_rows(p, rows), rows.count, g_, u.data);
-    each_delta(p, shared, b_, k_, s, rows, g_, parameters, delta.data,
-               [&](int at, Vec<T> v) { store<T>(delta.data + at, p.delta_softplus ? softplus(v) : v); });
+    load_delta(p, shared, b_, k_, s, rows, g_, parameters, delta.data);
+    if (p.delta_softplus)
+      with_accuracy<T>(p.io, [&]<Accuracy A>(Deserved<A>) {
+        for (int i = 0; i < g_.blocks; ++i)
+          for (int j = 0; j < rows.count; ++j) {
+            T* d = delta.data + (i * kTile + j) * V;
+            store<T>(d, softplus<A>(load<T>(d)));
+          }
+      });
   }
 
   void save(int64_t s) {
@@ -348,7 +391,8 @@ class ForwardWorker {
 };
 
 template <class T>
-static void scan_whole(const ScanForward& p, const Pool& pool, const SharedSteps<T>& shared, const Grouping& grouping) {
+static void scan_whole(const ScanForward& p, const Pool& pool, const SharedSteps<T>& shared,
+                       const Grouping& grouping) {
   const int64_t walks = p.walks.count, outer = p.merge ? p.batch : p.batch * walks;
   const bool in_place = p.out == (sizeof(T) == 8 ? DType::kFloat64 : DType::kFloat32);
   const bool table = p.walks.table;
@@ -465,7 +509,7 @@ static void scan_forward(const ScanForward& p, const Pool& all) {
   const int64_t units = outer * grouping.count;
   constexpr int64_t kEnough = 4, kWanted = 8, kShortest = 8 * kTile;
   const int64_t segments = units >= kEnough ? 1 : smaller(ceil_div(kWanted, larger(units, 1)), p.walks.steps / kShortest);
-  const SharedSteps<T> shared(p, pool);
+  const SharedSteps<T> shared(p, pool, false);
   if (segments > 1)
     scan_segments<T>(p, pool, shared, grouping, segments);
   else

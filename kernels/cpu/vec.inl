@@ -101,6 +101,28 @@ MMVIM_HD vshort narrow(vfloat x, Float16) {
 }
 #endif
 
+// Whether sums of products of pairs of bfloat16 have an instruction; the pairs travel as floats, two in the place of one.
+#ifdef MMVIM_AVX512_BF16
+template <class T>
+constexpr bool kPairs = sizeof(T) == 4;
+MMVIM_HD vfloat add_pairs(vfloat sum, vfloat a, float b) {
+  const vuint pair = vuint{} + bits_as<uint32_t>(b);
+  return _mm512_dpbf16_ps(sum, bits_as<__m512bh>(a), bits_as<__m512bh>(pair));
+}
+#else
+template <class T>
+constexpr bool kPairs = false;
+#endif
+
+// The nearest bfloat16; what is finite stays finite.
+MMVIM_HD uint16_t nearest_bfloat16(float x) {
+  const uint32_t bits = bits_as<uint32_t>(x), magnitude = bits & 0x7fffffffu;
+  if (magnitude > 0x7f800000u) return static_cast<uint16_t>(bits >> 16 | 0x40u);
+  const uint32_t rounded = bits + 0x7fffu + (bits >> 16 & 1u);
+  const bool overflown = magnitude < 0x7f800000u && (rounded & 0x7f800000u) == 0x7f800000u;
+  return static_cast<uint16_t>((overflown ? bits : rounded) >> 16);
+}
+
 // Loads one vector of state-type values from memory of type X; any alignment.
 template <class T, class X>
 MMVIM_HD Vec<T> load(const X* p) {
@@ -198,16 +220,17 @@ MMVIM_HD int64_t bytes_of(DType type) {
 // ---- functions ------------------------------------------------------------------------------------------------------
 
 // 2^x; 0 for -inf, inf for inf, NaN for NaN.
+template <Accuracy A>
 MMVIM_HD vfloat exp2(vfloat x) {
 #ifdef MMVIM_AVX512
   const vfloat fraction = _mm512_maskz_reduce_ps(kAll, x, 0);
-  return _mm512_maskz_scalef_ps(kAll, exp2_fraction(fraction), x - fraction);
+  return _mm512_maskz_scalef_ps(kAll, exp2_fraction<A>(fraction), x - fraction);
 #else
   constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer, found in the low bits
   x = at_most(at_least(x, splat(-127.0f)), splat(128.0f));
   const vfloat shifted = x + kRound;
   const vfloat fraction = x - (shifted - kRound);
-  return exp2_fraction(fraction) * bits_as<vfloat>((bits_as<vuint>(shifted) + 127u) << 23);
+  return exp2_fraction<A>(fraction) * bits_as<vfloat>((bits_as<vuint>(shifted) + 127u) << 23);
 #endif
 }
 
@@ -215,52 +238,75 @@ MMVIM_HD vfloat absolute(vfloat x) { return bits_as<vfloat>(bits_as<vuint>(x) & 
 
 // 2^(x y), inside the innermost loops; with `Near` for |x y| <= kNear only, where adding rounds to an integer.
 constexpr float kNear = 1e6f;
-template <bool Near>
+template <bool Near, Accuracy A>
 MMVIM_HD vfloat exp2_product(vfloat x, vfloat y) {
 #ifdef MMVIM_AVX512
   if constexpr (!Near) {
     const vfloat product = x * y;
-    return absolute(product) <= kNear ? exp2_product<true>(x, y) : exp2(product);  // the same bits where it is near
+    return absolute(product) <= kNear ? exp2_product<true, A>(x, y) : exp2<A>(product);  // near: the same bits
   }
   const vfloat round = splat(12582912.0f);
   const vfloat whole = _mm512_sub_ps(_mm512_fmadd_ps(x, y, round), round);
-  return _mm512_maskz_scalef_ps(kAll, exp2_fraction<vfloat>(_mm512_fmsub_ps(x, y, whole)), whole);
+  return _mm512_maskz_scalef_ps(kAll, exp2_fraction<A, vfloat>(_mm512_fmsub_ps(x, y, whole)), whole);
 #else
-  return exp2(x * y);
+  return exp2<A>(x * y);
 #endif
 }
 
-MMVIM_HD vfloat softplus(vfloat x) {
-  return log1p_unit(exp2(absolute(x) * -kLog2e)) + at_least(x, vfloat{});
+// e^-|x|
+template <Accuracy A>
+MMVIM_HD vfloat exp_below(vfloat x) {
+  if constexpr (A == Accuracy::kFull)
+    return exp2<A>(absolute(x) * -kLog2e);
+  else
+    return exp2_product<true, A>(at_most(absolute(x), splat(1e5f)), splat(-kLog2e));
 }
 
+// 1 / x of 1 <= x, or of what is not finite.
+template <Accuracy A>
+MMVIM_HD vfloat inverse(vfloat x) {
+#ifdef MMVIM_AVX512
+  if constexpr (A != Accuracy::kFull) return _mm512_maskz_rcp14_ps(kAll, x);
+#endif
+  return 1.0f / x;
+}
+
+template <Accuracy A>
+MMVIM_HD vfloat softplus(vfloat x) {
+  return log1p_unit<A>(exp_below<A>(x)) + at_least(x, vfloat{});
+}
+
+template <Accuracy A>
 MMVIM_HD vfloat softplus(vfloat x, vfloat& derivative) {
-  const vfloat e = exp2(absolute(x) * -kLog2e);
-  const vfloat inverse = 1.0f / (1.0f + e);
-  derivative = x < 0.0f ? e * inverse : inverse;
-  return log1p_unit(e) + at_least(x, vfloat{});
+  const vfloat e = exp_below<A>(x);
+  const vfloat above = inverse<A>(1.0f + e);
+  derivative = x < 0.0f ? e * above : above;
+  return log1p_unit<A>(e) + at_least(x, vfloat{});
 }
 
 // 0 below -87: of a large number not even e^-87 is nothing.
+template <Accuracy A>
 MMVIM_HD vfloat sigmoid(vfloat x) {
 #ifdef MMVIM_AVX512
-  const vfloat denominator = 1.0f + exp2(at_most(x * -kLog2e, splat(126.0f)));
+  const vfloat denominator = 1.0f + exp2<A>(at_most(x * -kLog2e, splat(126.0f)));
   const vfloat guess = _mm512_maskz_rcp14_ps(kAll, denominator);
   const __mmask16 some = _mm512_cmp_ps_mask(x, splat(-87.3f), _CMP_NLT_UQ);  // NaN too
+  if constexpr (A != Accuracy::kFull) return _mm512_maskz_mov_ps(some, guess);
   return _mm512_maskz_mul_ps(some, guess, 2.0f - denominator * guess);
 #else
-  return 1.0f / (1.0f + exp2(x * -kLog2e));
+  return 1.0f / (1.0f + exp2<A>(x * -kLog2e));
 #endif
 }
 
 // Double precision is there for checking, so it takes the C library's functions lane by lane.
-template <bool Near>
+template <bool Near, Accuracy A>
 MMVIM_HD vdouble exp2_product(vdouble x, vdouble y) {
   vdouble r;
   for (int i = 0; i < kLanes<double>; ++i) r[i] = __builtin_exp2(x[i] * y[i]);
   return r;
 }
 
+template <Accuracy A>
 MMVIM_HD vdouble softplus(vdouble x) {
   vdouble r;
   for (int i = 0; i < kLanes<double>; ++i)
@@ -268,15 +314,31 @@ MMVIM_HD vdouble softplus(vdouble x) {
   return r;
 }
 
+template <Accuracy A>
 MMVIM_HD vdouble sigmoid(vdouble x) {
   vdouble r;
   for (int i = 0; i < kLanes<double>; ++i) r[i] = 1.0 / (1.0 + __builtin_exp(-x[i]));
   return r;
 }
 
+template <Accuracy A>
 MMVIM_HD vdouble softplus(vdouble x, vdouble& derivative) {
-  derivative = sigmoid(x);
-  return softplus(x);
+  derivative = sigmoid<A>(x);
+  return softplus<A>(x);
+}
+
+// Calls body with the accuracy that inputs of a type deserve, as a type.
+template <Accuracy A>
+struct Deserved {
+  static constexpr Accuracy value = A;
+};
+template <class T, class Body>
+MMVIM_HD auto with_accuracy(DType io, Body body) {
+  if constexpr (sizeof(T) == 4) {
+    if (io == DType::kBFloat16) return body(Deserved<Accuracy::kBFloat16>{});
+    if (io == DType::kFloat16) return body(Deserved<Accuracy::kFloat16>{});
+  }
+  return body(Deserved<Accuracy::kFull>{});
 }
 
 // Whether there are decays for which `exp2_product` wants to know that they are near.
