@@ -40,8 +40,9 @@ template <class T, int NS, bool FirstBlock, bool FirstStates>
 static void adjoint(const T* delta, const T* u, const T* dy, const T* a2, const T* b, const T* c, int stride, int count,
                     const T* decays, const T* states, T* carry, T* da, T* db, T* dc, T* s1, T* s2) {
   constexpr int V = kLanes<T>;
-  Vec<T> next[NS], sum[NS];
+  Vec<T> next[NS], sum[NS], after[NS];  // `after`: the states behind the step
   for (int n = 0; n < NS; ++n) next[n] = load<T>(carry + n * V), sum[n] = load<T>(da + n * V);
+  for (int n = 0; n < NS; ++n) after[n] = load<T>(states + (count * NS + n) * V);
   for (int i = count - 1; i >= 0; --i) {
     const Vec<T> d = load<T>(delta + i * V), dx = d * load<T>(u + i * V), out = load<T>(dy + i * V);
     Vec<T> with_b = FirstStates ? Vec<T>{} : load<T>(s1 + i * V), with_a = FirstStates ? Vec<T>{} : load<T>(s2 + i * V);
@@ -49,12 +50,13 @@ static void adjoint(const T* delta, const T* u, const T* dy, const T* a2, const 
     for (int n = 0; n < NS; ++n) {
       const int at = (i * NS + n) * V;
       const Vec<T> g = out * c[i * stride + n] + next[n];
-      const Vec<T> new_dc = out * load<T>(states + at + NS * V), new_db = g * dx;
+      const Vec<T> new_dc = out * after[n], new_db = g * dx;
       store<T>(dc + at, FirstBlock ? new_dc : load<T>(dc + at) + new_dc);
       store<T>(db + at, FirstBlock ? new_db : load<T>(db + at) + new_db);
       with_b += g * b[i * stride + n];
       next[n] = load<T>(decays + at) * g;
-      const Vec<T> q = next[n] * load<T>(states + at);
+      after[n] = load<T>(states + at);
+      const Vec<T> q = next[n] * after[n];
       with_a += q * load<T>(a2 + n * V);
       sum[n] += q * d;
     }
@@ -177,6 +179,10 @@ class BackwardWorker {
                 V);
     }
     load_states(s);
+    // Those of the next tile are far away, and one after the other of them would be waited for.
+    if (s > kTile)
+      for (int64_t n = 0; n < p.states; ++n)
+        for (int i = 0; i < g_.blocks; ++i) __builtin_prefetch(saved_states(s - kTile) + n * p.channels + i * V);
     load_inputs(s);
     const T *b = shared.b(b_, k_, s), *c = shared.c(b_, k_, s);
     for (int i = 0; i < g_.blocks; ++i)
@@ -217,15 +223,21 @@ class BackwardWorker {
   void load_by_channel() {
     const T* weight = static_cast<const T*>(p.dt_weight.data) + k_ * p.dt_weight.walk + g_.first * p.rank;
     fill_zero(by_channel.data, g_.width * padded_rank());
-    for (int c = 0; c < g_.width; ++c)
-      for (int64_t r = 0; r < p.rank; ++r) by_channel.data[c * padded_rank() + r] = weight[c * p.rank + r];
+    for (int c = 0; c < g_.width; ++c) {
+      T* row = by_channel.data + c * padded_rank();
+      __builtin_memcpy(row, weight + c * p.rank, static_cast<size_t>(p.rank) * sizeof(T));
+    }
+  }
+
+  // Where the forward pass saved the states in front of step s.
+  const T* saved_states(int64_t s) const {
+    const int64_t saved = ceil_div(p.walks.steps, kTile) - 1, chain = b_ * p.walks.count + k_;
+    return static_cast<const T*>(p.saved) + (chain * saved + s / kTile - 1) * p.states * p.channels + g_.first;
   }
 
   void load_states(int64_t s) {
     if (s == 0) return fill_zero(h.data, g_.blocks * p.states * V);
-    const int64_t saved = ceil_div(p.walks.steps, kTile) - 1;
-    const T* in = static_cast<const T*>(p.saved) +
-                  ((b_ * p.walks.count + k_) * saved + s / kTile - 1) * p.states * p.channels + g_.first;
+    const T* in = saved_states(s);
     for (int64_t n = 0; n < p.states; ++n)
       for (int i = 0; i < g_.blocks; ++i) {
         const int left = g_.width - i * V;
@@ -380,14 +392,17 @@ class BackwardWorker {
 
   void store_parameters() {
     const int64_t first = (b_ * p.walks.count + k_) * p.channels + g_.first;
+    const auto store_transposed = [&](const Buffer<T>& values, T* partial, int64_t n) {
+      for (int i = 0; partial && i < g_.blocks; ++i) {
+        T* out = partial + (first + i * V) * n;
+        transpose<false>(values.data + i * n * V, V, n, smaller(V, g_.width - i * V), out, n);
+      }
+    };
+    store_transposed(da, partials.a, p.states);
+    store_transposed(dweight, partials.weight, p.rank);
     for (int c = 0; c < g_.width; ++c) {
-      const int i = c / V, lane = c % V;
-      for (int64_t n = 0; partials.a && n < p.states; ++n)
-        partials.a[(first + c) * p.states + n] = da.data[(i * p.states + n) * V + lane];
       if (partials.skip) partials.skip[first + c] = dskip.data[c];
       if (partials.bias) partials.bias[first + c] = dbias.data[c];
-      for (int64_t r = 0; partials.weight && r < p.rank; ++r)
-        partials.weight[(first + c) * p.rank + r] = dweight.data[(i * p.rank + r) * V + lane];
     }
   }
 

@@ -52,7 +52,8 @@ struct WalkParameters {
         skip(lanes),
         bias(lanes),
         weight(lanes * larger(p.rank, 1)),
-        has_skip(p.skip.data) {}
+        has_skip(p.skip.data),
+        values(in_pairs<T>(p) ? lanes * p.rank : 0) {}
   void load(const ScanInputs& p, int64_t k, const Group& g) {
     load_transposed(p.a, k, g, p.states, a2.data);
     for (int64_t i = 0; i < g.blocks * p.states * kLanes<T>; ++i) a2.data[i] = in_base_2(a2.data[i]);
@@ -74,20 +75,23 @@ struct WalkParameters {
 
  private:
   void load_pairs(const ScanInputs& p, int64_t k, const Group& g) {
-    constexpr int V = kLanes<T>;
-    const int64_t pairs = ceil_div(p.rank, 2);
-    const T* from = static_cast<const T*>(p.dt_weight.data) + k * p.dt_weight.walk + g.first * p.rank;
-    fill_zero(weight.data, g.blocks * pairs * V);
-    for (int c = 0; c < g.width; ++c)
-      for (int64_t r = 0; r < p.rank; ++r) {
-        const uint16_t bits = nearest_bfloat16(static_cast<float>(from[c * p.rank + r]));
-        char* pair = reinterpret_cast<char*>(weight.data + (c / V * pairs + r / 2) * V + c % V);
-        __builtin_memcpy(pair + r % 2 * sizeof(bits), &bits, sizeof(bits));
-      }
+    if constexpr (kPairs<T>) {
+      constexpr int V = kLanes<T>;
+      const int64_t pairs = ceil_div(p.rank, 2);
+      load_transposed(p.dt_weight, k, g, p.rank, values.data);
+      for (int b = 0; b < g.blocks; ++b)
+        for (int64_t r = 0; r < p.rank; r += 2) {
+          const T* from = values.data + (b * p.rank + r) * V;
+          const Vec<T> high = r + 1 < p.rank ? mmvim::MMVIM_ISA::load<T>(from + V) : Vec<T>{};
+          store<T>(weight.data + (b * pairs + r / 2) * V, to_pairs(mmvim::MMVIM_ISA::load<T>(from), high));
+        }
+    }
   }
+
+  Buffer<T> values;  // of a weight before they are put into pairs
 };
 
-// raw[block][step][lane] = bias + weight @ low[step]. Steps of `low` are `stride` apart; `terms`: ranks or pairs of them.
+// raw[block][step][lane] = bias + weight @ low[step]. Steps of `low` are `stride` apart; `terms`: ranks or pairs.
 template <bool Pairs, class T>
 static void project(const T* low, int stride, int count, int64_t terms, const WalkParameters<T>& w, int blocks,
                     T* raw) {
@@ -271,7 +275,8 @@ class ForwardWorker {
       const Vec<T> d = at_least(at_most(load<T>(total + i * V), most), -most);
       for (int64_t n = 0; n < p.states; ++n) {
         const int64_t at = (i * p.states + n) * V;
-        const Vec<T> decay = exp2_product<false, Accuracy::kFull>(d, load<T>(parameters.a2.data + at)), h0 = load<T>(h.data + at);
+        const Vec<T> decay = exp2_product<false, Accuracy::kFull>(d, load<T>(parameters.a2.data + at));
+        const Vec<T> h0 = load<T>(h.data + at);
         store<T>(h.data + at, (h0 == T(0) ? Vec<T>{} : decay * h0) + load<T>(end + at));
       }
     }
@@ -432,8 +437,8 @@ static void scan_whole(const ScanForward& p, const Pool& pool, const SharedSteps
 // Two passes over each walk: the end state of every segment started from zero, then the real run, each segment started
 // from what its predecessors leave.
 template <class T>
-static void scan_segments(const ScanForward& p, const Pool& pool, const SharedSteps<T>& shared, const Grouping& grouping,
-                          int64_t segments) {
+static void scan_segments(const ScanForward& p, const Pool& pool, const SharedSteps<T>& shared,
+                          const Grouping& grouping, int64_t segments) {
   const int64_t walks = p.walks.count, steps = p.walks.steps;
   const int64_t length = ceil_div(ceil_div(steps, segments), kTile) * kTile;
   segments = ceil_div(steps, length);

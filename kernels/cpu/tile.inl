@@ -218,8 +218,9 @@ template <class T>
 static void load_transposed(const Parameter& p, int64_t k, const Group& g, int64_t n, T* out) {
   constexpr int V = kLanes<T>;
   const T* data = static_cast<const T*>(p.data) + k * p.walk + g.first * n;
-  for (int c = 0; c < g.blocks * V; ++c)
-    for (int64_t i = 0; i < n; ++i) out[(c / V * n + i) * V + c % V] = c < g.width ? data[c * n + i] : T(0);
+  if (n == 1) return load_channels(p, k, g, out);
+  for (int b = 0; b < g.blocks; ++b)
+    transpose<true>(data + b * V * n, n, smaller(V, g.width - b * V), n, out + b * V * n, V);
 }
 
 // The group's channels of rows 0 .. count - 1 = 0; `base` is at its first one.

@@ -101,7 +101,7 @@ MMVIM_HD vshort narrow(vfloat x, Float16) {
 }
 #endif
 
-// Whether sums of products of pairs of bfloat16 have an instruction; the pairs travel as floats, two in the place of one.
+// Whether sums of products of pairs of bfloat16 have an instruction; a pair travels in the place of a float.
 #ifdef MMVIM_AVX512_BF16
 template <class T>
 constexpr bool kPairs = sizeof(T) == 4;
@@ -109,19 +109,20 @@ MMVIM_HD vfloat add_pairs(vfloat sum, vfloat a, float b) {
   const vuint pair = vuint{} + bits_as<uint32_t>(b);
   return _mm512_dpbf16_ps(sum, bits_as<__m512bh>(a), bits_as<__m512bh>(pair));
 }
+// The pairs of two vectors' values, rounded to bfloat16; what is finite stays finite.
+MMVIM_HD vfloat to_pairs(vfloat low, vfloat high) {
+  const auto nearest = [](vfloat x) {
+    const vuint bits = bits_as<vuint>(x), rounded = bits + 0x7fffu + ((bits >> 16) & 1u);
+    const vuint exponent = vuint{} + 0x7f800000u;
+    const vuint overflown = ((bits & exponent) != exponent) & ((rounded & exponent) == exponent);
+    return x == x ? (overflown ? bits : rounded) : bits | 0x400000u;
+  };
+  return bits_as<vfloat>((nearest(low) >> 16) | (nearest(high) & 0xffff0000u));
+}
 #else
 template <class T>
 constexpr bool kPairs = false;
 #endif
-
-// The nearest bfloat16; what is finite stays finite.
-MMVIM_HD uint16_t nearest_bfloat16(float x) {
-  const uint32_t bits = bits_as<uint32_t>(x), magnitude = bits & 0x7fffffffu;
-  if (magnitude > 0x7f800000u) return static_cast<uint16_t>(bits >> 16 | 0x40u);
-  const uint32_t rounded = bits + 0x7fffu + (bits >> 16 & 1u);
-  const bool overflown = magnitude < 0x7f800000u && (rounded & 0x7f800000u) == 0x7f800000u;
-  return static_cast<uint16_t>((overflown ? bits : rounded) >> 16);
-}
 
 // Loads one vector of state-type values from memory of type X; any alignment.
 template <class T, class X>
@@ -386,6 +387,60 @@ MMVIM_HD Vec<T> fold(const T* rows) {
     return fold_pair<T, Count / 2>(fold<T, Count / 2>(rows), fold<T, Count / 2>(rows + Count / 2 * kLanes<T>));
 }
 #endif
+
+#ifndef __clang__
+// One step of turning V vectors around: rows i and i + S, where i has no bit S, swap the lanes that have and have not.
+template <class T, int S>
+MMVIM_HD void swap_lanes(Vec<T>* rows) {
+  typedef __typeof__(rows[0] < rows[0]) Index;
+  Index first, second;
+  constexpr int V = kLanes<T>;
+  for (int i = 0; i < V; ++i) {
+    first[i] = i & S ? V + i - S : i;
+    second[i] = i & S ? V + i : i + S;
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < V; ++i) {
+    if (i & S) continue;
+    const Vec<T> a = rows[i], b = rows[i + S];
+    rows[i] = __builtin_shuffle(a, b, first);
+    rows[i + S] = __builtin_shuffle(a, b, second);
+  }
+}
+#endif
+
+// out[j][i] = in[i][j] for `rows` rows of `columns`; with `Fill`, zeros follow up to a whole vector of each row.
+template <bool Fill, class T>
+static void transpose(const T* in, int64_t in_stride, int64_t rows, int64_t columns, T* out, int64_t out_stride) {
+  constexpr int V = kLanes<T>;
+  for (int64_t i = 0; i < rows; i += V)
+    for (int64_t j = 0; j < columns; j += V) {
+      const int high = static_cast<int>(rows - i < V ? rows - i : V);
+      const int wide = static_cast<int>(columns - j < V ? columns - j : V);
+#ifndef __clang__
+      Vec<T> v[V] = {};
+      for (int r = 0; r < high; ++r) {
+        const T* from = in + (i + r) * in_stride + j;
+        v[r] = wide == V ? load<T>(from) : load_some<T>(from, wide);
+      }
+      swap_lanes<T, 1>(v);
+      if constexpr (V > 2) swap_lanes<T, 2>(v);
+      if constexpr (V > 4) swap_lanes<T, 4>(v);
+      if constexpr (V > 8) swap_lanes<T, 8>(v);
+      for (int c = 0; c < wide; ++c) {
+        T* to = out + (j + c) * out_stride + i;
+        if (Fill || high == V)
+          store<T>(to, v[c]);
+        else
+          store_some<T>(to, v[c], high);
+      }
+#else
+      for (int c = 0; c < wide; ++c)
+        for (int r = 0; r < (Fill ? V : high); ++r)
+          out[(j + c) * out_stride + i + r] = r < high ? in[(i + r) * in_stride + j + c] : T(0);
+#endif
+    }
+}
 
 // out[i] = sum of the lanes of vector i, for `count` vectors. The order of the additions is fixed.
 template <class T>
