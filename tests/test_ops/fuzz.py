@@ -16,9 +16,8 @@ from mmvim.ops import Walks, scan, walks
 EXTREMES = (0.0, -0.0, 1e-30, -1e-30, 1e4, -1e4, 1e10, -1e10, 1e20, -1e20, 1e30, -1e30, 1e37, -1e37)
 BEYOND = (float('inf'), float('-inf'), float('nan'))
 AXES = {'u': 'u', 'delta': 'param', 'B': 'param', 'C': 'param'}
-# By the dtype of a case: relative change of inputs that is no more than rounding, how much of its effect is allowed, and
-# the relative error that is allowed besides. With bf16 the projection's weight may be rounded, and functions be less
-# exact.
+# By the dtype of a case: relative change of inputs that is no more than rounding, how much of its effect is allowed,
+# and the relative error allowed besides. With bf16 the projection rounds its weight, and functions are less exact.
 NEARBY = {torch.float32: (3e-7, 100.0, 2e-5), torch.bfloat16: (2e-3, 5.0, 1e-2)}
 OVERFLOW = 1e36  # from here on a product within float32 may overflow
 
