@@ -114,15 +114,16 @@ class ConvWorker {
     const int64_t offset = b_ * p.x.batch + g_.first;
     with_type<T>(p.io, [&]<class X>(X*) {
       const X* base = static_cast<const X*>(p.x.data) + offset;
+      const int full = g_.width / V, rest = g_.width % V, step = window() * V;
       for (int j = 0; j < count; ++j) {
         const X* from = base + rows.token[j] * p.x.row;
         T* to = x.data + (at + j) * V;
-        for (int i = 0; i < g_.blocks; ++i, to += window() * V) {
-          const int left = g_.width - i * V;
-          store<T>(to, rows.token[j] < 0 ? Vec<T>{}
-                       : left >= V       ? load<T>(from + i * V)
-                                         : load_some<T>(from + i * V, left));
+        if (rows.token[j] < 0) {
+          for (int i = 0; i < g_.blocks; ++i) store<T>(to + i * step, Vec<T>{});
+          continue;
         }
+        for (int i = 0; i < full; ++i) store<T>(to + i * step, load<T>(from + i * V));
+        if (rest) store<T>(to + full * step, load_some<T>(from + full * V, rest));
       }
     });
   }
