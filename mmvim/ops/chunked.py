@@ -7,7 +7,7 @@ in front of each, with which the first is run again. The decay over a chunk is t
 nothing is divided, and nothing grows that does not grow along the walk. Infinity and NaN, which a decay over 32 steps
 that underflows would treat otherwise than 32 decays, make the chunks run one after the other.
 
-Memory beyond inputs, results and stored states is that of C = max(1, 16384 // (B K N D)) chunks: at most 2 tensors
+Memory beyond inputs, results and stored states is that of C = max(1, 8192 // (B K N D)) chunks: at most 2 tensors
 of ``32 C B K N D`` elements and 8 of ``32 C B K D`` in the forward pass, 4 and 12 in the backward pass, never
 (B, L, D, N). Forward leaves the state in front of every chunk but the first; backward starts from these, recomputes
 one group of chunks after the other in reverse, and thus keeps N / 8 bytes per (token, channel, walk) in fp32.
@@ -23,7 +23,7 @@ from .form import Form, Tensors
 from .walking import TILE, Order, num_stored_states, state_dtype
 from .walks import Walks
 
-SIDE_BY_SIDE = 16384  # elements of a step over all chunks beside each other: with fewer, calls cost more than sums
+SIDE_BY_SIDE = 8192  # elements of a step over all chunks beside each other: with fewer, calls cost more than sums
 
 
 def _groups(num_steps: int, width: int) -> Iterator[tuple[int, int, int]]:
@@ -62,6 +62,11 @@ def _decays(delta: Tensor, A_t: Tensor, chunks: int) -> tuple[Tensor, Tensor]:
     """
     each = (delta.unsqueeze(-2) * A_t).exp_().unflatten(2, (-1, chunks))
     return each, (delta.unflatten(2, (-1, chunks)).sum(2).unsqueeze(-2) * A_t).exp_()
+
+
+def _over_states(weights: Tensor, x: Tensor) -> Tensor:
+    """Sums over states: (..., N) and (..., N, D) to (..., D). For one state there is nothing to sum."""
+    return weights * x.squeeze(-2) if x.shape[-2] == 1 else (weights.unsqueeze(-2) @ x).squeeze(-2)
 
 
 def _recur(
@@ -125,9 +130,10 @@ def scan_forward(
         if save:  # the first state is zero and not kept
             first = start // TILE
             stored[:, :, max(first - 1, 0) : first - 1 + chunks] = entering[:, :, first == 0 :]
-        y_ = (C.unsqueeze(-2) @ states).squeeze(-2)
+        y_ = _over_states(C, states)
         order.add(y, y_ if D is None else y_.addcmul_(D.unsqueeze(1), u_), False)
-    y = y * form.scale if z is None else y * form.scale * F.silu(z.to(y.dtype)).unsqueeze(1)
+    y = y.mul_(form.scale)
+    y = y if z is None else y.mul_(F.silu(z.to(y.dtype)).unsqueeze(1))
     return (y.squeeze(1) if form.merge else y).to(out_dtype), stored, h.mT.contiguous()
 
 
@@ -161,14 +167,15 @@ def scan_backward(
         entering = stored[:, :, max(first - 1, 0) : first - 1 + chunks]
         entering = entering if first else torch.cat([front, entering], 2)
         decay, total = _decays(delta, A_t, chunks)
-        states = ((delta * u_).unsqueeze(-2) * B.unsqueeze(-1)).unflatten(2, (-1, chunks))
+        driven = delta * u_
+        states = (driven.unsqueeze(-2) * B.unsqueeze(-1)).unflatten(2, (-1, chunks))
         h = entering
         for weight, x in zip(decay.unbind(2), states.unbind(2), strict=True):
             h = x.addcmul_(weight, h)
         flat = states.flatten(2, 3)
         gy = order.take(gated, False)
         if sums.z is not None:
-            y_ = (C.unsqueeze(-2) @ flat).squeeze(-2)
+            y_ = _over_states(C, flat)
             y_ = y_ if D is None else y_ + D.unsqueeze(1) * u_
             order.add(sums.z.unsqueeze(1), order.take(grad, False) * y_, False)
         if sums.C is not None:
@@ -181,8 +188,8 @@ def scan_backward(
         first_decay, *others = decay.unbind(2)
         _, adjoint = _recur([one, *reversed(others)], by_chunk.unbind(2)[::-1], adjoint, total, first_decay)
         if sums.B is not None:
-            order.add(sums.B, (g @ (delta * u_).unsqueeze(-1)).squeeze(-1), form.param_step)
-        through_input = (B.unsqueeze(-2) @ g).squeeze(-2)
+            order.add(sums.B, (g @ driven.unsqueeze(-1)).squeeze(-1), form.param_step)
+        through_input = _over_states(B, g)
         if sums.u is not None:
             du = delta * through_input
             order.add(sums.u, du if D is None else du.addcmul_(D.unsqueeze(1), gy), form.u_step)
@@ -194,11 +201,11 @@ def scan_backward(
         exponent = by_chunk.mul_(decay)
         exponent[:, :, 0] *= entering
         exponent[:, :, 1:] *= states[:, :, :-1]
-        draw = u_ * through_input + (g * A_t).sum(-2)
+        draw = (g * A_t).sum(-2).addcmul_(u_, through_input)
         if sums.A is not None:
             add_parameter(sums.A, g.mul_(delta.unsqueeze(-2)).sum((0, 2)).mT)
         if form.delta_softplus:
-            draw = draw * torch.sigmoid(raw)
+            draw *= torch.sigmoid(raw)
         if sums.delta_bias is not None:
             add_parameter(sums.delta_bias, draw.sum((0, 2)))
         if sums.dt_weight is not None:
