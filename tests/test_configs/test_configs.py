@@ -21,7 +21,7 @@ from mmvim.miniature.data_sets import ensure_miniature
 ROOT = Path(__file__).resolve().parents[2]
 GROUPS = ROOT / 'tests' / 'data' / 'optim_groups'
 # Folders of configs, and how many are in them at least.
-FAMILIES = {'vim': 15, 'vmamba': 15, 'mambaout': 6, 'baselines': 12}
+FAMILIES = {'vim': 15, 'vmamba': 15, 'mambaout': 6, 'mambavision': 6, 'baselines': 12}
 CONFIGS = sorted(p.relative_to(ROOT / 'configs') for family in FAMILIES for p in ROOT.glob(f'configs/{family}/*.py'))
 NAMES = [str(path.with_suffix('')) for path in CONFIGS if not path.stem.endswith('_imagenet')]
 # They are evaluated and not trained; tests/test_models/test_classifiers.py runs them.
@@ -68,7 +68,7 @@ def test_there_are_configs() -> None:
     for family, count in FAMILIES.items():
         assert sum(name.startswith(f'{family}/') for name in NAMES) >= count
     assert len(FOREIGN) == 2
-    assert len(CLASSIFIERS) == 19
+    assert len(CLASSIFIERS) == 25
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -124,8 +124,8 @@ def test_nothing_inherits_from_another_family(name: str) -> None:
     def bases(path: Path) -> set[str]:
         return {path.stem}.union(*(bases(base) for base in _bases(path)))
 
-    family = next((family for family in ('vmamba', 'mambaout', 'vim') if family in name), 'none')
-    foreign = {'vim', 'vmamba', 'mambaout', 'resnet'} - {family, 'resnet' if 'resnet' in name else ''}
+    family = next((family for family in ('vmamba', 'mambaout', 'mambavision', 'vim') if family in name), 'none')
+    foreign = {'vim', 'vmamba', 'mambaout', 'mambavision', 'resnet'} - {family, 'resnet' if 'resnet' in name else ''}
     parts = {part for stem in bases(ROOT / 'configs' / f'{name}.py') for part in stem.split('_')}
     assert not parts & foreign
 
@@ -137,6 +137,8 @@ def test_training_step(name: str) -> None:
     np.random.seed(0)
     cfg = read(name)
     size = (56, 88)
+    if 'window_sizes' in cfg.model.backbone:
+        cfg.model.backbone.window_sizes = (5, 3)  # those of large images only take time here
     if 'size' in cfg.model.data_preprocessor:
         cfg.model.data_preprocessor.size = size
     else:
@@ -242,6 +244,22 @@ def test_parameter_groups(name: str) -> None:
             },
         ),
         (
+            'mambavision/cascade_mask_rcnn_mambavision_b_3x_coco',
+            {
+                'backbone.patch_embed.norm1.weight': (2e-4, 0.05),
+                'backbone.levels.0.blocks.0.conv1.bias': (2e-4, 0.05),
+                'backbone.levels.0.blocks.0.norm.weight': (2e-4, 0.0),
+                'backbone.levels.2.blocks.0.norm2.bias': (2e-4, 0.0),
+                'backbone.levels.2.blocks.0.gamma_1': (2e-4, 0.05),
+                'backbone.levels.2.blocks.0.mixer.A_logs': (2e-4, 0.05),
+                'backbone.levels.2.blocks.0.mixer.Ds': (2e-4, 0.05),
+                'backbone.levels.2.blocks.0.mixer.dt_projs_bias': (2e-4, 0.05),
+                'backbone.levels.3.blocks.4.mixer.qkv.bias': (2e-4, 0.05),
+                'backbone.outnorm3.weight': (2e-4, 0.0),
+                'roi_head.bbox_head.0.shared_convs.0.bn.weight': (2e-4, 0.05),
+            },
+        ),
+        (
             'vmamba/upernet_vmamba_v0_b_ade20k',
             {
                 'backbone.patch_embed.0.norm.weight': (6e-5, 0.0),
@@ -285,10 +303,11 @@ def test_metafile_and_readme_name_every_config(family: str) -> None:
                 assert file in OFFICIAL_WEIGHTS
                 assert {f'`{file}`', f'{results[0]:.1f}'} <= {*cells}
             else:
-                release = model['Weights'].rpartition('%23')[2].split('/')[0]
-                assert OFFICIAL_WEIGHTS[file].rpartition('%23')[2] == release
+                # A release of GitHub by its tag, which begins with a #, or a repository of Hugging Face.
+                page = OFFICIAL_WEIGHTS[file]
+                assert page.rpartition('/tag/')[2] in model['Weights']
                 assert f'`{file}`' in cells[-2]
-                assert [str(value) for value in results] == cells[4:6]
+                assert [str(value) for value in results] == cells[4 : 4 + len(results)]
     index = yaml.safe_load((ROOT / 'model-index.yml').read_text())
     assert f'configs/{family}/metafile.yml' in index['Import']
 
@@ -352,6 +371,35 @@ def test_what_is_missing_is_named(name: str, monkeypatch: pytest.MonkeyPatch) ->
         ModuleNotFoundError, match='comes from mmpretrain, which is not installed: pip install mmpretrain'
     ):
         build(cfg, 'cpu')
+
+
+def test_mambavision_recipe() -> None:
+    """Upstream's numbers; the rate of dropped paths is that which its code takes, whatever its configs say."""
+    windows = {'t': (64, 32), 's': (160, 56), 'b': (64, 32)}
+    rates = {'t': (1e-4, 5e-5), 's': (1e-4, 6e-5), 'b': (2e-4, 5e-5)}
+    for variant in 'tsb':
+        detection = read(f'mambavision/cascade_mask_rcnn_mambavision_{variant}_3x_coco')
+        segmentation = read(f'mambavision/upernet_mambavision_{variant}_ade20k')
+        for cfg, rate, decay in zip((detection, segmentation), rates[variant], (0.05, 0.01), strict=True):
+            optimizer = cfg.optim_wrapper.optimizer
+            assert (optimizer.type, optimizer.lr, optimizer.weight_decay) == ('AdamW', rate, decay)
+            assert cfg.model.backbone.drop_path_rate == 0.2
+            assert cfg.auto_scale_lr.base_batch_size == 8 * cfg.train_dataloader.batch_size == 16
+        assert detection.model.backbone.window_sizes == (112, 56)
+        assert segmentation.model.backbone.window_sizes == windows[variant]
+        assert detection.train_cfg.max_epochs == 36 == detection.param_scheduler[1].end
+        assert detection.param_scheduler[1].milestones == [27, 33]
+        heads = detection.model.roi_head.bbox_head
+        assert [head.bbox_coder.target_stds[2] for head in heads] == [0.2, 0.1, 0.067]
+        assert {(head.loss_bbox.type, head.norm_cfg.type, head.reg_class_agnostic) for head in heads} == {
+            ('GIoULoss', 'SyncBN', False)
+        }
+        assert segmentation.train_cfg.max_iters == segmentation.param_scheduler[1].end == 160000
+        assert segmentation.crop_size == (512, 512) and segmentation.model.test_cfg.mode == 'whole'
+    crops = {
+        name: read(f'mambavision/mambavision_{name}_imagenet').test_pipeline[0].resize for name in ('t', 't2', 's')
+    }
+    assert crops == {'t': 224, 't2': 228, 's': 240}  # 224 / 1.0, 0.98, 0.93, rounded down
 
 
 def test_mambaout_recipe() -> None:

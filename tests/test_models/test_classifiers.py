@@ -12,6 +12,9 @@ from official import official_shapes
 from official_mambaout import VARIANTS as MAMBAOUT
 from official_mambaout import as_in_timm
 from official_mambaout import classifier_shapes as mambaout_shapes
+from official_mambavision import STATISTICS
+from official_mambavision import VARIANTS as MAMBAVISION
+from official_mambavision import classifier_shapes as mambavision_shapes
 from official_vmamba import CLASSIFIERS as VMAMBA_FILES
 from official_vmamba import classifier_shapes as vmamba_shapes
 
@@ -27,6 +30,7 @@ SHAPES = {
     **{file: official_shapes(f'{variant}_cls') for variant, (file, _) in VIM_FILES.items()},
     **{file: vmamba_shapes(arch) for arch, file in VMAMBA_FILES.items()},
     **{f'mambaout_{variant}.pth': mambaout_shapes(variant) for variant in MAMBAOUT},
+    **{file: mambavision_shapes(variant) for variant, (file, *_) in MAMBAVISION.items()},
 }
 
 
@@ -42,7 +46,7 @@ def test_takes_the_published_file(model) -> None:
         classifier = build(model.name)
     shapes = SHAPES[model.weights.name]
     assert sum(p.numel() for p in classifier.parameters()) == model.parameters
-    assert model.parameters == sum(torch.Size(shape).numel() for shape in shapes.values())
+    assert model.parameters == sum(torch.Size(x).numel() for key, x in shapes.items() if not key.endswith(STATISTICS))
     official = to_official(to_classifier(classifier.state_dict()))
     assert {key: list(tensor.shape) for key, tensor in official.items()} == shapes
 
@@ -54,6 +58,7 @@ def test_takes_the_published_file(model) -> None:
         ('vim_t_plus_imagenet', 'vim_tiny_plus_cls_224'),
         ('vmamba_t_imagenet', 'vmamba_tiny_s1l8_cls_224'),
         ('mambaout_femto_imagenet', 'mambaout_femto_224x224'),
+        ('mambavision_t_imagenet', 'mambavision_tiny_224x224'),
     ],
 )
 def test_logits_of_the_official_code(name: str, golden: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mmvim.models import DeiT, MambaOut, Vim, VMamba
+from mmvim.models import DeiT, MambaOut, MambaVision, Vim, VMamba
 from mmvim.models.backbones.base import Backbone
 from mmvim.models.backbones.plain import PlainBackbone
 
@@ -28,6 +28,11 @@ BUILD: dict[str, Callable[..., Backbone]] = {
     'vmamba': partial(VMamba, STAGES),
     'vmamba v0': partial(VMamba, {**STAGES, **GATED, 'patch_embed': 'plain', 'downsample': 'merge'}),
     'mambaout': partial(MambaOut, {'embed_dims': (16, 24, 32, 40), 'depths': (1, 1, 2, 1)}),
+    'mambavision': partial(
+        MambaVision,
+        {'embed_dims': 16, 'stem_dims': 8, 'depths': (1, 1, 3, 2), 'heads': (2, 4), 'layer_scale': 0.5},
+        window_sizes=(3, 2),
+    ),
 }
 # Names of weights as files written before have them, without the numbers of blocks and stages.
 NAMES = {
@@ -46,6 +51,19 @@ NAMES = {
     'mambaout': """stem.conv1.* stem.conv2.* stem.norm1.* stem.norm2.* stages.N.downsample.conv.*
         stages.N.downsample.norm.* stages.N.blocks.N.norm.* stages.N.blocks.N.fc1.* stages.N.blocks.N.conv.*
         stages.N.blocks.N.fc2.* outnorm0.* outnorm1.* outnorm2.* outnorm3.*""",
+    'mambavision': """patch_embed.conv1.weight patch_embed.conv2.weight patch_embed.norm1.* patch_embed.norm2.*
+        levels.N.downsample.conv.weight levels.N.blocks.N.conv1.* levels.N.blocks.N.conv2.* levels.N.blocks.N.norm.*
+        levels.N.blocks.N.norm2.* levels.N.blocks.N.mixer.in_proj.weight levels.N.blocks.N.mixer.out_proj.weight
+        levels.N.blocks.N.mixer.conv1d_weight levels.N.blocks.N.mixer.x_proj_weight levels.N.blocks.N.mixer.A_logs
+        levels.N.blocks.N.mixer.Ds levels.N.blocks.N.mixer.dt_projs_weight levels.N.blocks.N.mixer.dt_projs_bias
+        levels.N.blocks.N.mixer.qkv.* levels.N.blocks.N.mixer.proj.* levels.N.blocks.N.mlp.fc1.*
+        levels.N.blocks.N.mlp.fc2.* levels.N.blocks.N.gamma_1 levels.N.blocks.N.gamma_2
+        outnorm0.* outnorm1.* outnorm2.* outnorm3.*"""
+    + ''.join(
+        f' {norm}.{leaf}'
+        for norm in ('patch_embed.norm1', 'patch_embed.norm2', 'levels.N.blocks.N.norm', 'levels.N.blocks.N.norm2')
+        for leaf in ('running_mean', 'running_var', 'num_batches_tracked')
+    ),
 }
 EVERY = pytest.mark.parametrize('build', BUILD.values(), ids=BUILD)
 SHAPE = (2, 3, 64, 48)
@@ -105,7 +123,7 @@ def test_blocks_behind_the_last_output_are_not_computed(build: Callable, last: i
     assert ran == list(range(expected))
 
 
-@pytest.mark.parametrize('family', ['vmamba', 'vmamba v0', 'mambaout'])
+@pytest.mark.parametrize('family', ['vmamba', 'vmamba v0', 'mambaout', 'mambavision'])
 def test_outputs_without_norms(family: str) -> None:
     normed, bare = BUILD[family]().eval(), BUILD[family](out_norm=False).eval()
     assert bare.load_state_dict(normed.state_dict(), strict=False).unexpected_keys == [
@@ -241,7 +259,7 @@ def test_bad_arguments(build: Callable, options: dict, message: str) -> None:
         build(**options)
 
 
-@pytest.mark.parametrize('family', [Vim, DeiT, VMamba, MambaOut])
+@pytest.mark.parametrize('family', [Vim, DeiT, VMamba, MambaOut, MambaVision])
 @pytest.mark.parametrize(
     ('arch', 'message'),
     [

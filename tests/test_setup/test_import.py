@@ -66,13 +66,14 @@ for name in ('DATASETS', 'HOOKS', 'METRICS', 'MODELS',
              'OPTIM_WRAPPER_CONSTRUCTORS', 'OPTIM_WRAPPERS', 'RUNNERS', 'TRANSFORMS'):
     setattr(registry, name, Registry())
 sys.modules |= {'mmengine': ModuleType('mmengine'), 'mmengine.registry': registry}
-from mmvim.models import MambaOut, Vim, VMamba
+from mmvim.models import MambaOut, MambaVision, Vim, VMamba
 vim = Vim({'embed_dims': 16, 'depth': 1, 'patch_size': 16, 'patch_stride': 16})
 vmamba = VMamba({'embed_dims': 16, 'depths': (1,)}, out_indices=0)
 mambaout = MambaOut({'embed_dims': (16,), 'depths': (1,)}, out_indices=0)
-print(*(model(torch.rand(1, 3, 32, 32))[0].shape[-1] for model in (vim, vmamba, mambaout)))
+mambavision = MambaVision({'embed_dims': 16, 'depths': (1, 1, 2), 'heads': (1,)}, out_indices=2)
+print(*(model(torch.rand(1, 3, 32, 32))[0].shape[-1] for model in (vim, vmamba, mambaout, mambavision)))
 """
-    assert run(code) == '2 8 8\n'
+    assert run(code) == '2 8 8 2\n'
 
 
 def test_leaves_downstream_packages_alone_and_says_nothing() -> None:

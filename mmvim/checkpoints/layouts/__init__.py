@@ -2,7 +2,7 @@
 
 from mmvim.errors import UserValueError
 
-from . import deit, mambaout, vim, vmamba
+from . import deit, mambaout, mambavision, vim, vmamba
 from .record import Layout, variant_of
 
 __all__ = ['LAYOUTS', 'Layout', 'add', 'variant_of']
@@ -22,5 +22,5 @@ def add(layout: Layout) -> None:
     LAYOUTS.append(layout)
 
 
-for _module in (vim, vmamba, mambaout, deit):
+for _module in (vim, vmamba, mambaout, mambavision, deit):
     add(_module.LAYOUT)

@@ -17,10 +17,16 @@ def bidirectional(height: int, width: int) -> Walks:
     return walks.bidirectional(height * width)
 
 
+def rows(height: int, width: int) -> Walks:
+    """Forward alone, row by row."""
+    return walks.rows(height * width)
+
+
 # To be extended by name: WALKS['mine'] = a function of height and width.
 WALKS: dict[str, MakeWalks] = {
     'bidirectional': bidirectional,
     'cross': walks.cross,
+    'rows': rows,
     'snake': walks.snake,
     'strided': walks.strided,
 }
