@@ -60,6 +60,8 @@ def two_iterations(path: Path, data: Path) -> float:
     shrink(dataset.pipeline)
     if cfg.default_scope == 'mmdet':
         dataset.update(data_root=f'{data / "coco"}/', filter_cfg=None)
+        preprocessor = cfg.model.data_preprocessor
+        preprocessor.pad_size_divisor = min(preprocessor.pad_size_divisor, 128)  # not squares of 1024
     else:
         dataset.data_root = str(data / 'ade' / 'ADEChallengeData2016')
         cfg.model.data_preprocessor.size = (128, 128)
