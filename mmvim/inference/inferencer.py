@@ -18,6 +18,8 @@ from mmvim.checkpoints import load_model, read
 from mmvim.checkpoints.class_names import class_names, colours
 from mmvim.errors import UserValueError
 
+from .runtimes import Exported, is_exported, run_by
+
 
 def build_inferencer(config: Config, weights: str, device: str | None = None) -> BaseInferencer:
     """mmdet's ``DetInferencer`` or mmseg's ``MMSegInferencer`` for a config, by its scope.
@@ -58,6 +60,12 @@ class _Strict:
         return super()._init_model(cfg, None, device)
 
     def _load_weights_to_model(self, model: nn.Module, _: None, cfg: Config) -> None:
+        if is_exported(self._weights):
+            exported = Exported(self._weights)
+            run_by(model, exported)
+            self.report = f'{self._weights} runs by {exported.description["format"]}'
+            model.dataset_meta = {key: exported.description[key] for key in ('classes', 'palette')}
+            return
         checkpoint = read(self._weights)
         self.report = load_model(model, checkpoint, self._weights)
         try:
