@@ -49,12 +49,12 @@ def describe(
         **(meta or {}),
         'mmvim': __version__,
         'torch': torch.__version__,
-        'config': cfg.to_dict(),
+        'config': repr(cfg.to_dict()),  # JSON has no tuples, which pipelines ask for
     }
 
 
 def write(description: Mapping[str, Any], exported: Path) -> Path:
     """Write it beside an exported file; returns its path."""
     path = description_of(exported)
-    write_whole(path, json.dumps(description, indent=1, default=str))
+    write_whole(path, json.dumps(description, indent=1))
     return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -47,8 +48,9 @@ def read_description(path: str | Path) -> dict[str, Any]:
         )
     try:
         description = json.loads(beside.read_text())
-        _ = description['format'], description['task'], description['input']['name'], description['config']['model']
-    except (ValueError, KeyError, TypeError) as error:
+        _ = description['format'], description['task'], description['input']['name']
+        description['config'] = ast.literal_eval(description['config'])
+    except (ValueError, KeyError, TypeError, SyntaxError) as error:
         raise UserValueError(f'{beside} is no description by tools/export.py ({error!r})') from error
     return description
 
