@@ -41,6 +41,17 @@ def processor() -> str:
     )
 
 
+def multiplies_bf16() -> bool | None:
+    """Whether this CPU has units that multiply bfloat16; None where the system does not say what it has.
+
+    By Linux's names: AVX512-BF16 and AMX on x86, the BF16 extension on Arm.
+    """
+    lists = [
+        line.partition(':')[2].split() for line in _lines('/proc/cpuinfo') if line.startswith(('flags', 'Features'))
+    ]
+    return bool({'avx512_bf16', 'amx_bf16', 'bf16'} & set(lists[0])) if lists else None
+
+
 def free_memory() -> int | None:
     """Bytes that this machine, or the container in it, has left; None where the system does not say."""
     free = next(

@@ -1,5 +1,6 @@
 """Where the parts of the project are that are no modules: in a checkout, or inside the installed package."""
 
+import os
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
@@ -8,6 +9,14 @@ ROOT = PACKAGE.parent if (PACKAGE.parent / 'configs').is_dir() else PACKAGE / '.
 CONFIGS = ROOT / 'configs'
 #: The folder of published files, below the one that a command is typed in.
 WEIGHTS = Path('weights')
+
+
+def user_cache() -> Path | None:
+    """Where things are kept that can be made again, of this user; none where the user has no home. It may not exist."""
+    try:
+        return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache', 'mmvim')
+    except RuntimeError:
+        return None
 
 
 def find_configs() -> dict[str, Path]:

@@ -7,7 +7,8 @@
 #   sanitize   compute-sanitizer: memcheck, racecheck, initcheck, synccheck on small shapes
 #   bench      scans, convolution, mixers and whole backbones, against PyTorch, DeiT and Swin
 #   peers      the same shapes on mamba-ssm and causal-conv1d, compiled from sources in MMVIM_PEERS
-#   options    --quick (small shapes), --only PART..., --device cpu (a dry run of the logic, no measurement)
+#   options    --quick (small shapes), --only PART..., --minutes N (9 at most, 9 by default), --device cpu (a dry run of
+#              the logic, no measurement)
 #
 # Each phase takes less than 9 minutes and needs nothing of the others but the build. Results: Markdown and JSON in $OUT,
 # or gpu_check_out. PYTHON is the interpreter (default: python3). The exit code is not 0 when something failed.

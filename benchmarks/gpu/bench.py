@@ -140,7 +140,7 @@ def bench_mixers(report: Report, shapes: tuple[Shape, ...], device: str) -> None
 def main() -> None:
     args = parse(__doc__)
     need_kernels(args.device)
-    report = Report('bench', args.device)
+    report = Report('bench', args.device, args.minutes)
     card = ceilings(args.device)
     report.about['ceilings'] = (
         f'{card.bytes / 1e12:.2f} TB/s, {card.special / 1e12:.2f}e12 special functions/s: {card.source}'

@@ -14,7 +14,7 @@ from common import ROOT, Report, parse
 
 def main() -> None:
     args = parse(__doc__)
-    report = Report('build', args.device)
+    report = Report('build', args.device, args.minutes)
     capability = '9.0' if args.device == 'cpu' else '{}.{}'.format(*torch.cuda.get_device_capability())
     environment = {'MMVIM_BUILD': 'cuda', 'TORCH_CUDA_ARCH_LIST': os.environ.get('TORCH_CUDA_ARCH_LIST', capability)}
     command = [sys.executable, 'kernels/build.py']

@@ -36,7 +36,7 @@ def run_part(name: str, device: str, quick: bool, path: str) -> None:
 
 def main() -> None:
     args = parse(__doc__)
-    report = Report('check', args.device)
+    report = Report('check', args.device, args.minutes)
     need_kernels(args.device)
     failed = 0
     for name in args.only or (*PARTS, *(GPU_PARTS if args.device == 'cuda' else ())):
@@ -50,7 +50,7 @@ def main() -> None:
         wrong = [row for row in rows if not row['ok']]
         failed += len(wrong) + bool(problem)
         closest = max((float(row['of allowed']) for row in rows if 'of allowed' in row), default=0.0)
-        notes = '; '.join(dict.fromkeys(row['worst'] for row in rows if row['worst'].startswith('not checked')))
+        notes = '; '.join(dict.fromkeys(row['note'] for row in rows if 'note' in row))
         report.add('parts', part=name, cases=len(rows), failed=len(wrong), **{'error / allowed': f'{closest:.2g}'},
                    problem=problem or notes)  # fmt: skip
         for row in wrong:

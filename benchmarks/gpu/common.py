@@ -27,7 +27,7 @@ from mmvim.ops.testing import relative_error, scan_case  # noqa: E402
 __all__ = ['HERE', 'ROOT', 'Report', 'load_models', 'need_kernels', 'on', 'parse', 'relative_error', 'scan_case']
 
 DRY = 'DRY RUN ON A CPU: it shows that the script works, no figure in it says anything of a GPU'
-PHASE_SECONDS = 510  # of the 540 that a phase may take
+MINUTES, SPARE = 9.0, 30  # that a phase may take at most, and the seconds of them that its last row needs
 
 
 def parse(description: str) -> argparse.Namespace:
@@ -35,6 +35,7 @@ def parse(description: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--device', choices=('cuda', 'cpu'), default='cuda', help='cpu: a dry run of the logic')
     parser.add_argument('--quick', action='store_true', help='small shapes and few repetitions')
+    parser.add_argument('--minutes', type=float, default=MINUTES, help='how long the phase may take, 9 at most')
     parser.add_argument('--only', nargs='+', metavar='PART', help='some parts of the phase')
     args = parser.parse_args()
     if args.device == 'cuda' and not torch.cuda.is_available():
@@ -43,12 +44,17 @@ def parse(description: str) -> argparse.Namespace:
 
 
 def need_kernels(device: str) -> None:
-    """End the program where the CUDA kernels are not taken: the PyTorch path in their place says nothing of them."""
+    """End the program where there are no CUDA kernels: the PyTorch path in their place says nothing of them.
+
+    From here on, in this process and its children, they are taken even if they fail their self-test.
+    """
     if device == 'cuda' and os.environ.get('MMVIM_BACKEND', 'auto') not in ('auto', 'cuda'):
         sys.exit(f'MMVIM_BACKEND={os.environ["MMVIM_BACKEND"]}: the CUDA kernels would not be taken; unset it')
     if device == 'cuda' and not has_kernels('cuda'):
         reason = next(row.reason for row in report() if row.name == 'cuda')
         sys.exit(f'there are no CUDA kernels ({reason}); first: tools/gpu_check.sh build')
+    if device == 'cuda':
+        os.environ['MMVIM_BACKEND'] = 'cuda'
 
 
 class Report:
@@ -57,9 +63,11 @@ class Report:
     Args:
         phase: Name of the files.
         device: ``'cuda'``; with ``'cpu'`` the files are called and headed as a dry run.
+        minutes: That the phase may take.
     """
 
-    def __init__(self, phase: str, device: str) -> None:
+    def __init__(self, phase: str, device: str, minutes: float = MINUTES) -> None:
+        self.seconds = 60 * minutes - SPARE
         self.folder = Path(os.environ.get('OUT') or 'gpu_check_out')
         self.name = phase if device == 'cuda' else f'dry_run_{phase}'
         self.title = phase if device == 'cuda' else f'{DRY} ({phase})'
@@ -85,7 +93,7 @@ class Report:
 
     def left(self) -> float:
         """Seconds until the phase has to end."""
-        return PHASE_SECONDS - (time.perf_counter() - self.start)
+        return self.seconds - (time.perf_counter() - self.start)
 
 
 def _surroundings(device: str) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """The parts of the check that only a GPU can run: graphs, streams, devices, sizes."""
 
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -9,12 +10,24 @@ from common import on, scan_case
 from compare import Row, compare, evaluate
 from torch import Tensor
 
-from mmvim.ops import Walks, scan, walk_conv, walks
+from mmvim.ops import Walks, scan, self_test, walk_conv, walks
 
 
 def _vim_case(device: str, seed: int = 0) -> dict[str, Any]:
     return on(device, scan_case(walks.bidirectional(197), channels=192, d_state=16, rank=12, z=True, seed=seed,
                                 dtype=torch.bfloat16))  # fmt: skip
+
+
+def own_test(device: str, quick: bool) -> Iterator[Row]:
+    """The self-test that users' processes run, and how long it takes: the first time, and once all is loaded."""
+    for when in ('first', 'again'):
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        problem = self_test.examine('mmvim', torch.device(device, torch.cuda.current_device()))
+        torch.cuda.synchronize()
+        took = 1e3 * (time.perf_counter() - start)
+        ok = not problem and (when == 'first' or took <= 300)
+        yield {'case': f'self-test, {when}', 'ok': ok, 'worst': problem, 'note': f'self-test, {when}: {took:.0f} ms'}
 
 
 def graphs(device: str, quick: bool) -> Iterator[Row]:
@@ -70,7 +83,7 @@ def streams(device: str, quick: bool) -> Iterator[Row]:
 def second_device(device: str, quick: bool) -> Iterator[Row]:
     """Tensors on a device that is not the current one."""
     if torch.cuda.device_count() < 2:
-        yield {'case': 'a second device', 'ok': True, 'worst': 'not checked: there is one GPU'}
+        yield {'case': 'a second device', 'ok': True, 'worst': '', 'note': 'not checked: there is one GPU'}
         return
     want, got = evaluate(scan, _vim_case('cuda:0')), evaluate(scan, _vim_case('cuda:1'))
     wrong = [key for key in want if not torch.equal(got[key].to('cuda:0'), want[key])]
@@ -83,7 +96,7 @@ def large(device: str, quick: bool) -> Iterator[Row]:
     free, needed = torch.cuda.mem_get_info()[0], 10 * 2 * length * count
     if free < needed:
         yield {'case': 'more than 2^31 elements', 'ok': True,
-               'worst': f'not checked: needs {needed / 2**30:.0f} GiB'}  # fmt: skip
+               'worst': '', 'note': f'not checked: needs {needed / 2**30:.0f} GiB'}  # fmt: skip
         return
     g = torch.Generator(device).manual_seed(0)
     normal = partial(torch.randn, generator=g, device=device, dtype=torch.bfloat16)
@@ -113,5 +126,5 @@ def large(device: str, quick: bool) -> Iterator[Row]:
 
 
 GPU_PARTS: dict[str, Callable[[str, bool], Iterator[Row]]] = {
-    part.__name__: part for part in (graphs, streams, second_device, large)
+    part.__name__: part for part in (own_test, graphs, streams, second_device, large)
 }

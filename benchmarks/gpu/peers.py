@@ -228,7 +228,7 @@ def _same(what: str, theirs: Tensor, ours: Tensor) -> None:
 def main() -> None:
     args = parse(__doc__)
     need_kernels(args.device)
-    report = Report('peers', args.device)
+    report = Report('peers', args.device, args.minutes)
     with tempfile.TemporaryDirectory(prefix='mmvim-peers-', ignore_cleanup_errors=True) as scratch:
         if args.device == 'cpu':
             kernels: Any = Imitation()

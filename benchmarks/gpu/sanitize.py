@@ -40,7 +40,7 @@ def verdict(code: int, log: str) -> tuple[str, str]:
 def main() -> None:
     args = parse(__doc__)
     need_kernels(args.device)
-    report = Report('sanitize', args.device)
+    report = Report('sanitize', args.device, args.minutes)
     script = [sys.executable, str(HERE / 'small.py'), args.device]
     if args.device == 'cpu':
         code = subprocess.run(script).returncode

@@ -65,6 +65,8 @@ inline cuda::Device device_of(int index) {
 // The tensors' device, current for as long as this lives, and the stream that torch computes on there.
 struct Current {
   explicit Current(int index) : guard(index) {
+    // This library has a runtime of its own (-cudart static), which is told as well and need not find out from torch's.
+    check(cudaSetDevice(index), "choice of a device", index);
     void* current = nullptr;
     TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(index, &current));
     stream = static_cast<cudaStream_t>(current);

@@ -67,6 +67,12 @@ inline Rows rows(const Tensor& t) {
 
 inline Parameter parameter(const Tensor& t) { return {t.const_data_ptr(), walk_stride(t, 0)}; }
 
+// A kernel would take an address of another device's memory for one of its own.
+inline void check_device(const char* name, const Optional& t, const Tensor& like) {
+  STD_TORCH_CHECK(!t || (t->is_cuda() == like.is_cuda() && t->get_device_index() == like.get_device_index()),
+                  "mmvim kernels: ", name, " is on another device than the input");
+}
+
 // Last stride 1, which the kernels rely on; a copy where that is not so.
 inline Tensor with_unit_stride(const Tensor& t) {
   return t.size(t.dim() - 1) <= 1 || t.stride(t.dim() - 1) == 1 ? t : torch::stable::contiguous(t);
@@ -113,6 +119,9 @@ inline void fill(ScanInputs& p, const Tensor& u, const Tensor& delta, const Tens
                  const Optional& D, const Optional& z, const Optional& delta_bias, const Optional& dt_weight,
                  const Optional& table, const Sizes& kinds, int64_t height, int64_t width, bool delta_softplus,
                  bool u_step, bool param_step, bool merge, double scale, bool readable) {
+  check_device("delta", delta, u), check_device("A", A, u), check_device("B", B, u), check_device("C", C, u);
+  check_device("D", D, u), check_device("z", z, u), check_device("delta_bias", delta_bias, u);
+  check_device("dt_weight", dt_weight, u), check_device("table", table, u);
   p.walks = walks(table, kinds, height, width, readable);
   const int64_t K = p.walks.count, L = p.walks.tokens, S = p.walks.steps;
   p.batch = u.size(0), p.channels = u.size(3), p.states = A.size(2), p.rank = dt_weight ? dt_weight->size(2) : 0;
@@ -141,6 +150,7 @@ inline void fill(ScanInputs& p, const Tensor& u, const Tensor& delta, const Tens
 
 inline void fill(ConvInputs& p, const Tensor& x, const Tensor& weight, const Optional& bias, const Optional& table,
                  const Sizes& kinds, int64_t height, int64_t width, bool silu, bool step, bool readable) {
+  check_device("weight", weight, x), check_device("bias", bias, x), check_device("table", table, x);
   p.walks = walks(table, kinds, height, width, readable);
   p.batch = x.size(0), p.channels = x.size(2), p.taps = weight.size(2), p.silu = silu, p.step = step;
   p.io = dtype(x.scalar_type());
@@ -239,6 +249,7 @@ Gradients scan_backward(Tensor grad, Tensor u, Tensor delta, Tensor A, Tensor B,
   const ScalarType io = u.scalar_type(), state = state_type(io), slope = Device::gradient_type(io);
   const int64_t K = p.walks.count, L = p.walks.tokens, S = p.walks.steps;
   const int64_t saved = std::max<int64_t>((S + kTile - 1) / kTile - 1, 0);
+  check_device("states", states, u), check_device("grad", grad, u);
   STD_TORCH_CHECK(states.numel() == p.batch * K * saved * p.states * p.channels && states.scalar_type() == state,
                   "mmvim kernels: states must come from the forward pass with save=True");
   STD_TORCH_CHECK(grad.numel() == p.batch * (merge ? 1 : K) * L * p.channels && grad.dim() == (merge ? 3 : 4),
@@ -294,6 +305,7 @@ std::tuple<Tensor, Tensor, Tensor> walk_conv_backward(Tensor grad, Tensor x, Ten
   x = with_unit_stride(x), grad = with_unit_stride(grad);
   ConvBackward p;
   fill(p, x, weight, bias, table, kinds, height, width, silu, step, Device::kHost);
+  check_device("grad", grad, x);
   STD_TORCH_CHECK(grad.dim() == 4 && grad.scalar_type() == x.scalar_type() &&
                       grad.numel() == p.batch * p.walks.count * (step ? p.walks.steps : p.walks.tokens) * p.channels,
                   "mmvim kernels: grad must have the shape and dtype of the output");

@@ -1,5 +1,6 @@
 // The one header that knows whether CUDA is there: nvcc's runtime, or under a plain C++ compiler the emulator of it.
 #pragma once
+#include <stdint.h>
 
 #if defined(__CUDACC__)
 #include <cuda_bf16.h>
@@ -39,5 +40,14 @@ cudaError_t launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t 
 #else
 using emulate::launch;
 #endif
+
+// A kernel whose blocks are counted in one dimension, the only one that is large; what is too many is an error, and not
+// the rest of a division by 2^32.
+template <class... Parameters, class... Arguments>
+cudaError_t launch_blocks(void (*kernel)(Parameters...), int64_t blocks, dim3 block, size_t shared, cudaStream_t stream,
+                          const Arguments&... arguments) {
+  if (blocks > INT32_MAX) return cudaErrorInvalidConfiguration;
+  return launch(kernel, dim3(static_cast<unsigned>(blocks)), block, shared, stream, arguments...);
+}
 
 }  // namespace mmvim::cuda

@@ -8,14 +8,6 @@ namespace mmvim::cuda {
 
 inline cudaError_t first_error(cudaError_t a, cudaError_t b) { return a != cudaSuccess ? a : b; }
 
-// A kernel whose blocks are counted in one dimension, the only one that is large.
-template <class Kernel, class... Arguments>
-cudaError_t launch_blocks(Kernel kernel, int64_t blocks, int threads, size_t shared, cudaStream_t stream,
-                          const Arguments&... arguments) {
-  if (blocks > INT32_MAX) return cudaErrorInvalidConfiguration;
-  return launch(kernel, dim3(static_cast<unsigned>(blocks)), dim3(threads), shared, stream, arguments...);
-}
-
 // A token that no walk visits has a gradient of 0.
 template <class IO>
 cudaError_t clear_rows(const BackwardWork& w, void* workspace, cudaStream_t stream) {

@@ -131,8 +131,10 @@ bool row_bytes(const Rows& tensor, int64_t rows, DType type, uint32_t& bytes) {
   return exact >= 0 && exact == static_cast<int64_t>(bytes);
 }
 
+// Positions, up to the end of the last tile, and channels are counted in 32 bits.
 bool find_row_bytes(ForwardArguments& a) {
   const ScanForward& p = a.p;
+  if (larger(p.walks.tokens, p.walks.steps) > INT32_MAX - kTile || p.channels > INT32_MAX / 4) return false;
   const int64_t u_rows = p.u_step ? p.walks.steps : p.walks.tokens;
   const int64_t param_rows = p.param_step ? p.walks.steps : p.walks.tokens;
   const Rows sum{nullptr, 0, 0, p.channels};
@@ -155,8 +157,8 @@ cudaError_t find_beginnings(ForwardArguments a, cudaStream_t stream) {
     if (error != cudaSuccess) return error;
   }
   const unsigned warps = static_cast<unsigned>(smaller(kCarryWarps, ceil_div(a.segments.count, kCarryBatch)));
-  const unsigned blocks = static_cast<unsigned>(p.batch * p.walks.count * p.states * a.groups);
-  return launch(scan_carry_kernel, blocks, warps * kWarp, 2 * warps * kWarp * sizeof(float), stream, a);
+  const int64_t blocks = p.batch * p.walks.count * p.states * a.groups;
+  return launch_blocks(scan_carry_kernel, blocks, warps * kWarp, 2 * warps * kWarp * sizeof(float), stream, a);
 }
 
 }  // namespace
@@ -191,7 +193,7 @@ cudaError_t scan(const ScanForward& p, const Device& device, void* workspace, cu
   if (error == cudaSuccess && p.walks.table && p.merge) {
     constexpr int kRows = 8;
     const int64_t rows = p.batch * p.walks.tokens * plan.groups;
-    error = launch(scan_finish_kernel, static_cast<unsigned>(ceil_div(rows, kRows)), kRows * kWarp, 0, stream, a);
+    error = launch_blocks(scan_finish_kernel, ceil_div(rows, kRows), kRows * kWarp, 0, stream, a);
   }
   return error;
 }

@@ -674,10 +674,10 @@ template <class IO>
 cudaError_t launch_scan(const ForwardArguments& a, cudaStream_t stream) {
   return with_states(a.p.states, [&](auto n) {
     constexpr int N = decltype(n)::value;
-    const unsigned blocks = static_cast<unsigned>(a.p.batch * a.segments.count * a.groups);
+    const int64_t blocks = a.p.batch * a.segments.count * a.groups;
     const unsigned halves = static_cast<unsigned>(a.route.halves());
     const unsigned threads = halves * Layout<N>::warps * kWarp;
-    return launch(scan_kernel<N, IO>, blocks, threads, halves * ForwardMemory<N, true>::bytes(a), stream, a);
+    return launch_blocks(scan_kernel<N, IO>, blocks, threads, halves * ForwardMemory<N, true>::bytes(a), stream, a);
   });
 }
 
@@ -685,9 +685,9 @@ template <class IO>
 cudaError_t launch_scan_aggregate(const ForwardArguments& a, cudaStream_t stream) {
   return with_states(a.p.states, [&](auto n) {
     constexpr int N = decltype(n)::value;
-    const unsigned blocks = static_cast<unsigned>(a.p.batch * a.walks * (a.segments.count - 1) * a.groups);
+    const int64_t blocks = a.p.batch * a.walks * (a.segments.count - 1) * a.groups;
     const unsigned threads = Layout<N>::warps * kWarp;
-    return launch(scan_aggregate_kernel<N, IO>, blocks, threads, ForwardMemory<N, false>::bytes(a), stream, a);
+    return launch_blocks(scan_aggregate_kernel<N, IO>, blocks, threads, ForwardMemory<N, false>::bytes(a), stream, a);
   });
 }
 

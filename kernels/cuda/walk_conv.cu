@@ -14,13 +14,6 @@ namespace {
     if (const cudaError_t error = (call); error != cudaSuccess) return error; \
   } while (0)
 
-template <class... Parameters, class... Arguments>
-cudaError_t launch_blocks(int64_t blocks, void (*kernel)(Parameters...), int threads, size_t shared, cudaStream_t stream,
-                          const Arguments&... arguments) {
-  if (blocks > INT32_MAX) return cudaErrorInvalidConfiguration;
-  return launch(kernel, static_cast<unsigned>(blocks), threads, shared, stream, arguments...);
-}
-
 template <class IO>
 __global__ void convert(const float* from, IO* to, int64_t count) {
   const int64_t at = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
@@ -53,6 +46,11 @@ ConvCut cut(const ConvInputs& p, const Device& device, int longest) {
 
 constexpr int kLongestForward = 64, kLongestBackward = 256;
 
+// Positions are counted in 32 bits, and so are those that a block's warps would have beyond the end of a walk.
+bool fits(const ConvInputs& p) {
+  return larger(p.walks.tokens, p.walks.steps) <= INT32_MAX - 8 * kLongestBackward && p.channels <= INT32_MAX / 4;
+}
+
 // Bytes of the sum that dx becomes over several routes: all routes of a table, since they may leave tokens out.
 size_t bytes_of_sum(const ConvInputs& p) {
   const bool needed = p.walks.table || find_routes(p.walks, true).size() > 1;
@@ -69,6 +67,7 @@ size_t shared_bytes(const ConvInputs& p, const ConvCut& cut, int rings, int sums
 }  // namespace
 
 cudaError_t walk_conv(const ConvForward& p, const Device& device, cudaStream_t stream) {
+  if (!fits(p)) return cudaErrorInvalidValue;
   const int64_t bytes = p.batch * p.walks.count * p.walks.tokens * p.channels * (p.io == DType::kFloat32 ? 4 : 2);
   if (p.walks.table && !p.step) MMVIM_TRY(cudaMemsetAsync(p.y, 0, bytes, stream));  // tokens may be left out
   return with_taps(p.taps, [&](auto taps) {
@@ -78,7 +77,7 @@ cudaError_t walk_conv(const ConvForward& p, const Device& device, cudaStream_t s
     for (const Route& route : find_routes(p.walks, true))
       MMVIM_TRY(with_type(p.io, [&](auto* type) {
         using IO = std::remove_pointer_t<decltype(type)>;
-        return launch_blocks(p.batch * shares.blocks * shares.groups, conv_forward<kTaps, IO>, ConvShape<kTaps>::threads,
+        return launch_blocks(conv_forward<kTaps, IO>, p.batch * shares.blocks * shares.groups, ConvShape<kTaps>::threads,
                              shared, stream, p, route, shares);
       }));
     return cudaSuccess;
@@ -106,6 +105,7 @@ size_t walk_conv_backward_workspace(const ConvBackward& p, const Device& device)
 }
 
 cudaError_t walk_conv_backward(const ConvBackward& p, const Device& device, void* workspace, cudaStream_t stream) {
+  if (!fits(p)) return cudaErrorInvalidValue;
   const Scratch scratch(p, device);
   float* const sum = scratch.sum ? static_cast<float*>(workspace) : nullptr;
   float* const weights = static_cast<float*>(workspace) + scratch.sum / sizeof(float);
@@ -123,7 +123,7 @@ cudaError_t walk_conv_backward(const ConvBackward& p, const Device& device, void
       const ConvSum target{sum, p.walks.table || i > 0, !p.walks.table && i + 1 == routes.size()};
       MMVIM_TRY(with_type(p.io, [&](auto* type) {
         using IO = std::remove_pointer_t<decltype(type)>;
-        return launch_blocks(p.batch * shares.blocks * shares.groups, conv_backward<kTaps, IO>, ConvShape<kTaps>::threads,
+        return launch_blocks(conv_backward<kTaps, IO>, p.batch * shares.blocks * shares.groups, ConvShape<kTaps>::threads,
                              shared, stream, p, routes[i], shares, target, weights, biases);
       }));
     }
@@ -132,7 +132,7 @@ cudaError_t walk_conv_backward(const ConvBackward& p, const Device& device, void
   if (p.walks.table)
     MMVIM_TRY(with_type(p.io, [&](auto* type) {
       using IO = std::remove_pointer_t<decltype(type)>;
-      return launch_blocks(ceil_div(elements, 256), convert<IO>, 256, 0, stream, sum, static_cast<IO*>(p.dx), elements);
+      return launch_blocks(convert<IO>, ceil_div(elements, 256), 256, 0, stream, sum, static_cast<IO*>(p.dx), elements);
     }));
   const int64_t channels = p.walks.count * p.channels;
   if (p.dweight)

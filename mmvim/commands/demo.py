@@ -38,10 +38,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_device(args.device)
     with quiet(), redirect_stdout(io.StringIO()), console.status('loading the model'):
         cfg, weights = choose(args.model, args.weights)
-        inferencer = build_inferencer(cfg, weights, args.device)
+        inferencer = build_inferencer(cfg, weights, args.device, args.amp)
     if next(inferencer.model.parameters()).device.type == 'cpu':
         keep_freed_memory()
     console.print(str(inferencer.report))
+    if inferencer.precision:
+        console.print(f'--amp: {inferencer.precision}')
     out.mkdir(parents=True, exist_ok=True)
     written, failed = [], []
     bars = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -79,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument('weights', nargs='?', metavar='WEIGHTS', help='checkpoint (default: the published file)')
     parser.add_argument('--out', default='outputs', help='folder for the pictures (default: %(default)s)')
+    parser.add_argument('--amp', action='store_true', help='mixed precision: bf16 on a CPU, fp16 on a GPU')
     parser.add_argument('--device', help='such as cpu or cuda:1 (default: a GPU if there is one)')
     parser.add_argument(
         '--score-thr', type=float, default=0.3, help='draw boxes from this confidence on (default: %(default)s)'

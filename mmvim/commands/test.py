@@ -3,8 +3,10 @@
 import argparse
 from collections.abc import Sequence
 
+from mmengine.device import get_device
 from mmengine.logging import print_log
 
+from mmvim.engine.amp_inference import predict_with_amp
 from mmvim.engine.cpu import set_up_cpu
 from mmvim.engine.runner import build_runner
 from mmvim.errors import UserFileNotFoundError
@@ -38,6 +40,8 @@ def test(argv: Sequence[str] | None = None) -> None:
     pictures = save_pictures(cfg, args.show_dir) if args.show_dir is not None else None
     if args.tta:
         use_tta(cfg)
+    if args.amp:
+        predict_with_amp(cfg, get_device())
     set_up_cpu(cfg, args.launcher)
     build_runner(cfg).test()
     for what, where in (('predictions', args.out), ('pictures', pictures)):
@@ -56,5 +60,8 @@ def _parser() -> argparse.ArgumentParser:
         '--out', help='keep the predictions: a folder for label maps (segmentation), a .pkl file (detection)'
     )
     parser.add_argument('--show-dir', help='folder for pictures with the predictions drawn in')
+    parser.add_argument(
+        '--amp', action='store_true', help='mixed precision: bf16 on a CPU, fp16 on a GPU, or optim_wrapper.dtype there'
+    )
     parser.add_argument('--tta', action='store_true', help='test-time augmentation: several scales and mirror images')
     return parser

@@ -64,6 +64,11 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--out', default='work_dirs/zoo', metavar='DIR', help='takes results; run again to go on there')
     parser.add_argument('--no-download', action='store_true', help='take only files that are there')
     parser.add_argument('--tta', action='store_true', help='evaluate what was published with test-time augmentation')
+    parser.add_argument(
+        '--amp',
+        action='store_true',
+        help='in mixed precision: bf16 on a CPU, fp16 on a GPU; kept beside results in fp32',
+    )
     parser.add_argument('--launcher', choices=['none', 'pytorch'], default='none', help='pytorch: several GPUs')
     parser.add_argument('--gpus', type=int, default=1, metavar='N', help='with --launcher pytorch')
     parser.add_argument('--workers', type=int, metavar='N', help='processes that load images; as the configs have it')
@@ -124,12 +129,15 @@ def _write(*_: object) -> int:
 
 
 def _evaluate(args: argparse.Namespace, zoo: Sequence[Model]) -> int:
+    from mmengine.device import get_device
+
+    from mmvim.engine.amp_inference import describe_amp
     from mmvim.zoo.evaluate import Settings, evaluate
 
     weights = Weights(args.weights, download=not args.no_download)
     chosen = select(zoo, args.task, args.models)
     # What somebody names is meant; of what fits a pattern, models without weights are left out.
-    jobs = [Job(model, args.tta) for model in chosen if weights.has(model) or model.name in args.models]
+    jobs = [Job(model, args.tta, args.amp) for model in chosen if weights.has(model) or model.name in args.models]
     jobs = [job for job in jobs if job.metrics]
     if not jobs:
         what = 'numbers with test-time augmentation' if args.tta else 'weights'
@@ -137,6 +145,8 @@ def _evaluate(args: argparse.Namespace, zoo: Sequence[Model]) -> int:
     gpus = args.gpus if args.launcher == 'pytorch' else 0
     settings = Settings(Path(args.data), Path(args.out), gpus, args.workers)
     console = Console(soft_wrap=True)
+    if args.amp and get_device() == 'cpu':
+        console.print(f'--amp: {describe_amp("bf16", "cpu")}')
     try:
         return int(evaluate(jobs, weights, settings, console, known=all_jobs(zoo)) > 0)
     except KeyboardInterrupt:

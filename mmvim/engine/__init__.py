@@ -3,6 +3,7 @@
 from mmvim.renamed import renamed
 
 from .amp import CpuAmpOptimWrapper, enable_amp
+from .amp_inference import AmpInferenceHook
 from .checkpoint_hook import SafeCheckpointHook
 from .cpu import set_up_cpu
 from .exact_resume import ExactResumeHook
@@ -14,6 +15,7 @@ from .runner import Runner
 from .start_report import StartReportHook
 
 __all__ = [
+    'AmpInferenceHook',
     'CpuAmpOptimWrapper',
     'ExactResumeHook',
     'LabelWatchHook',

@@ -16,12 +16,13 @@ from torch import nn
 
 from mmvim.checkpoints import load_model, read
 from mmvim.checkpoints.class_names import class_names, colours
+from mmvim.engine.amp_inference import amp_dtype, describe_amp, use_amp
 from mmvim.errors import UserValueError
 
 from .runtimes import Exported, is_exported, run_by
 
 
-def build_inferencer(config: Config, weights: str, device: str | None = None) -> BaseInferencer:
+def build_inferencer(config: Config, weights: str, device: str | None = None, amp: bool = False) -> BaseInferencer:
     """mmdet's ``DetInferencer`` or mmseg's ``MMSegInferencer`` for a config, by its scope.
 
     They read any checkpoint without running code from it, and accept official layouts; a file that does not fit is an
@@ -32,6 +33,9 @@ def build_inferencer(config: Config, weights: str, device: str | None = None) ->
         config: of a detector or a segmentor; its ``custom_imports`` have been done.
         weights: as for :func:`mmvim.checkpoints.read`.
         device: such as ``'cpu'`` or ``'cuda:0'``; a GPU if there is one, by default.
+        amp: whether in mixed precision: bf16 on a CPU, ``optim_wrapper.dtype`` of the config or fp16 on a GPU. The
+            model is good for nothing but inference then (:func:`mmvim.engine.amp_inference.use_amp`); results are
+            fp32 all the same.
 
     Raises:
         ValueError: if the config is for something else.
@@ -44,7 +48,7 @@ def build_inferencer(config: Config, weights: str, device: str | None = None) ->
         from mmseg.apis import MMSegInferencer as Library
     else:
         raise UserValueError(f'this config has default_scope={scope!r}: only mmdet and mmseg have pictures to draw')
-    kind = type(f'Strict{Library.__name__}', (_Strict, Library), {})
+    kind = type(f'Strict{Library.__name__}', (_Strict, Library), {'_amp': amp})
     return kind(config, weights, device=device, show_progress=False)
 
 
@@ -53,11 +57,20 @@ class _Strict:
 
     Attributes:
         report: what became of the weights.
+        precision: what is to be expected of mixed precision; None without it.
     """
+
+    _amp = False
+    precision: str | None = None
 
     def _init_model(self, cfg: Config, weights: str, device: str) -> nn.Module:
         self._weights = weights
-        return super()._init_model(cfg, None, device)
+        model = super()._init_model(cfg, None, device)
+        if self._amp:
+            dtype = amp_dtype(cfg, device)
+            use_amp(model, dtype)
+            self.precision = describe_amp(dtype, device)
+        return model
 
     def _load_weights_to_model(self, model: nn.Module, _: None, cfg: Config) -> None:
         if is_exported(self._weights):

@@ -8,6 +8,7 @@ import re
 import shutil
 from enum import Enum
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 import torch
@@ -22,6 +23,7 @@ from . import (
 BACKENDS = ('auto', 'cpu', 'cuda', 'mamba_ssm', 'torch')
 OPERATORS = ('scan', 'scan_backward', 'walk_conv', 'walk_conv_backward')
 PACKAGE = Path(__file__).parents[1]
+IMPORTED_BY = os.getpid()  # another process that has this module was forked
 IN_CHECKOUT = (PACKAGE.parent / 'kernels' / 'build.py').exists()
 REBUILD = 'python kernels/build.py' if IN_CHECKOUT else 'MMVIM_BUILD=cpu pip install --no-deps --force-reinstall .'
 REBUILD_CUDA = 'MMVIM_BUILD=cuda ' + REBUILD.removeprefix('MMVIM_BUILD=cpu ')
@@ -107,7 +109,14 @@ def _report_cuda() -> Backend:
                 card = f'{torch.cuda.get_device_name(index)} (compute capability {capability[0]}.{capability[1]})'
                 remedy = f'TORCH_CUDA_ARCH_LIST={capability[0]}.{capability[1]} {REBUILD_CUDA}'
                 return Backend('cuda', 'cuda', False, f'not compiled for {card}, only for {CUDA_ARCHITECTURES}', remedy)
-        return Backend('cuda', 'cuda', True, reason)
+            found = _trust().verdict('mmvim', torch.device('cuda', index))
+            if found.problem:
+                card = torch.cuda.get_device_name(index)
+                reason += f', which failed their self-test on {card}: {found.problem} ({found.note})'
+                return Backend('cuda', 'cuda', False, reason, 'MMVIM_BACKEND=cuda in front of the command, to insist')
+            if found.problem is None:
+                return Backend('cuda', 'cuda', True, f'{reason}, not tested ({found.note})')
+        return Backend('cuda', 'cuda', True, f'{reason}; their self-test found them right')
     if not torch.version.cuda:
         return Backend('cuda', 'cuda', False, f'torch {torch.__version__} is not built for CUDA')
     reason, remedy = LOAD_FAILURE['cuda'], REBUILD_CUDA
@@ -166,7 +175,11 @@ def resolve(backend: str, device: torch.device, operator: str = 'scan', wide: bo
     if backend not in BACKENDS:
         raise UserValueError(f'backend {backend!r}: expected one of {", ".join(BACKENDS)}')
     if backend == 'auto':
-        return Implementation.TORCH if wide and device.type == 'cuda' else Implementation.DISPATCHED
+        if device.type != 'cuda' or not (wide or has_kernels('cuda')):
+            return Implementation.DISPATCHED
+        if wide:
+            return Implementation.TORCH
+        return Implementation.DISPATCHED if _trust().passes('mmvim', device) else _instead(operator, device)
     if backend == 'torch':
         return Implementation.TORCH
     takes = 'cpu' if backend == 'cpu' else 'cuda'
@@ -188,14 +201,28 @@ def resolve(backend: str, device: torch.device, operator: str = 'scan', wide: bo
     return Implementation.DISPATCHED
 
 
+def _trust() -> ModuleType:
+    """:mod:`mmvim.ops.trust`, which only a process with a GPU needs."""
+    from . import trust
+
+    return trust
+
+
+def _instead(operator: str, device: torch.device) -> Implementation:
+    """What ``auto`` takes where mmvim's own kernels failed their self-test."""
+    kernels = 'mamba_ssm' if operator == 'scan' else 'causal_conv1d'
+    return Implementation.MAMBA_SSM if _trust().passes(kernels, device) else Implementation.TORCH
+
+
 def describe(device: torch.device | str) -> str:
     """One line for the head of a log: what scans on ``device`` run on, and on the slow path how to make it fast."""
     device = torch.device(device)
     threads = f', {torch.get_num_threads()} threads' if device.type == 'cpu' else ''
     taken = resolve('auto', device)
-    if taken is Implementation.MAMBA_SSM:
-        return f'scans: {_report_mamba_ssm().reason} (MMVIM_BACKEND=mamba_ssm)'
     row = _ROWS[device.type]() if device.type in _ROWS else None
+    if taken is Implementation.MAMBA_SSM:
+        asked = os.environ.get('MMVIM_BACKEND') == 'mamba_ssm'
+        return f'scans: {_report_mamba_ssm().reason} ({"MMVIM_BACKEND=mamba_ssm" if asked else row.reason})'
     if taken is Implementation.DISPATCHED and has_kernels(device.type):
         remedy = '' if row.available else f'; type: {row.remedy}'
         return f'scans: {row.reason}{threads}{remedy}'

@@ -32,6 +32,7 @@ python tools/zoo.py check --models vim_t_imagenet                    # builds, t
 <!-- not run: needs the published files and ImageNet -->
 ```shell
 python tools/zoo.py evaluate --task imagenet --models 'vim_*'        # published and measured, side by side
+python tools/zoo.py evaluate --task imagenet --models 'vim_*' --amp  # in mixed precision, beside those in fp32
 ```
 
 `evaluate` takes weights from `weights/` or downloads them there, and data sets from `data/`. It goes on after a failure

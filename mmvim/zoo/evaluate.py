@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmengine.config import Config
+from mmengine.device import get_device
 from rich.console import Console
 
 from mmvim.catalogue.records import DATASETS
+from mmvim.engine.amp_inference import amp_dtype
 from mmvim.errors import UserFileNotFoundError, UserRuntimeError
 from mmvim.paths import ROOT
 from mmvim.preflight.finding import Finding, demand
@@ -117,6 +119,8 @@ def _do(job: Job, weights: Weights, settings: Settings, state: State) -> bool:
     path, checksum = weights.obtain(model)
     cfg = evaluation_config(job, settings)
     request = {'config': _digest(cfg), 'weights': checksum, 'tta': job.tta, 'gpus': settings.gpus}
+    if job.amp:  # results of earlier releases, all in fp32, have no such entry and stay good
+        request['amp'] = amp_dtype(cfg, get_device())
     if state.has(job.name, request):
         return True
     folder = settings.out / job.name
@@ -127,7 +131,7 @@ def _do(job: Job, weights: Weights, settings: Settings, state: State) -> bool:
     cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), hook]
     cfg.custom_imports = {'imports': ['mmvim', 'mmvim.zoo.measure'], 'allow_failed_imports': False}
     cfg.dump(folder / 'config.py')
-    run_test(folder / 'config.py', path, folder, tta=job.tta, gpus=settings.gpus)
+    run_test(folder / 'config.py', path, folder, tta=job.tta, amp=job.amp, gpus=settings.gpus)
     state.finish(job.name, request, {'weights': str(path), **json.loads(out.read_text())})
     return False
 

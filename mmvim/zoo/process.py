@@ -14,7 +14,7 @@ _PR_SET_PDEATHSIG = 1
 _FAULT = re.compile(r'(error: |(\w+\.)*\w*(Error|Exception|Interrupt)\b)')
 
 
-def run_test(config: Path, weights: Path, folder: Path, *, tta: bool = False, gpus: int = 0) -> None:
+def run_test(config: Path, weights: Path, folder: Path, *, tta: bool = False, amp: bool = False, gpus: int = 0) -> None:
     """Test a config with a file of weights.
 
     Args:
@@ -22,6 +22,7 @@ def run_test(config: Path, weights: Path, folder: Path, *, tta: bool = False, gp
         weights: The file.
         folder: Where the run writes; what it prints goes to ``log.txt`` there.
         tta: Whether with test-time augmentation.
+        amp: Whether in mixed precision.
         gpus: Processes that torchrun starts; 0 for a single one without it.
 
     Raises:
@@ -29,7 +30,8 @@ def run_test(config: Path, weights: Path, folder: Path, *, tta: bool = False, gp
     """
     launcher = [] if not gpus else ['-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={gpus}']
     command = [sys.executable, *launcher, str(ROOT / 'tools' / 'test.py'), str(config), str(weights)]
-    command += ['--work-dir', str(folder), *(['--tta'] if tta else []), *(['--launcher', 'pytorch'] if gpus else [])]
+    command += ['--work-dir', str(folder), *(['--tta'] if tta else []), *(['--amp'] if amp else [])]
+    command += ['--launcher', 'pytorch'] if gpus else []
     log = folder / 'log.txt'
     with log.open('w') as file:
         # Evaluations are long: one whose parent was killed must not go on beside the one that is started next.

@@ -44,11 +44,22 @@ def write_report(jobs: Sequence[Job], state: State, folder: Path) -> list[Path]:
 
 
 def _as_markdown(table: Sequence[dict[str, Any]], failures: dict[str, str]) -> str:
-    header = ['model', 'metric', 'published', 'measured', 'difference', 'images/s', 'peak memory', 'test batch']
+    header = [
+        'model',
+        'metric',
+        'precision',
+        'published',
+        'measured',
+        'difference',
+        'images/s',
+        'peak memory',
+        'test batch',
+    ]
     lines = [
         [
             row['model'],
             row['metric'],
+            row['precision'],
             '-' if row['published'] is None else f'{row["published"]:g} ({row["source"]})',
             f'{row["measured"]:.2f}',
             '-' if row['difference'] is None else f'{row["difference"]:+.2f}{" **!**" if row["marked"] else ""}',

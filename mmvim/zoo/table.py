@@ -12,25 +12,27 @@ from .state import State
 TOLERANCE = 0.2
 # What is measured of a model whether somebody published a number or not.
 _OF_TASK = {'seg': ('mIoU',), 'det': ('box AP', 'mask AP'), 'imagenet': ('top-1', 'top-5')}
-_WITH_TTA = '+tta'
+_WITH_TTA, _WITH_AMP = '+tta', '+amp'
 
 
 @dataclass(frozen=True)
 class Job:
-    """A model to be evaluated in one of two ways.
+    """A model to be evaluated in one of four ways.
 
     Attributes:
         model: The model.
         tta: Whether with test-time augmentation.
+        amp: Whether in mixed precision.
     """
 
     model: Model
     tta: bool = False
+    amp: bool = False
 
     @property
     def name(self) -> str:
         """Unique."""
-        return f'{self.model.name}{_WITH_TTA if self.tta else ""}'
+        return f'{self.model.name}{_WITH_TTA if self.tta else ""}{_WITH_AMP if self.amp else ""}'
 
     @property
     def metrics(self) -> list[str]:
@@ -65,6 +67,7 @@ def rows(jobs: Iterable[Job], state: State) -> list[dict[str, Any]]:
                     'task': job.model.task,
                     'data set': job.model.dataset,
                     'metric': metric,
+                    'precision': result['request'].get('amp', 'fp32'),
                     'published': published,
                     'source': sources.get(metric),
                     'measured': value,
@@ -87,4 +90,5 @@ def rows(jobs: Iterable[Job], state: State) -> list[dict[str, Any]]:
 
 def all_jobs(models: Sequence[Model]) -> list[Job]:
     """Every way to evaluate these models."""
-    return [Job(model, tta) for model in models for tta in (False, True) if Job(model, tta).metrics]
+    jobs = (Job(model, tta, amp) for model in models for tta in (False, True) for amp in (False, True))
+    return [job for job in jobs if job.metrics]

@@ -53,5 +53,24 @@ def test_description(system: dict[str, str]) -> None:
     assert set(about) == {'processor', 'threads', 'torch', 'load before the run', 'date'}
 
 
+@pytest.mark.parametrize(
+    ('line', 'units'),
+    [
+        ('flags\t\t: fpu avx512f avx512_bf16 avx512_vnni', True),
+        ('flags\t\t: fpu amx_bf16 amx_tile', True),
+        ('Features\t: fp asimd i8mm bf16', True),
+        ('flags\t\t: fpu avx512f avx_ne_convert', False),
+        ('Features\t: fp asimd', False),
+    ],
+)
+def test_units_for_bfloat16(system: dict[str, str], line: str, units: bool) -> None:
+    system['/proc/cpuinfo'] += f'{line}\n'
+    assert machine.multiplies_bf16() is units
+
+
+def test_units_for_bfloat16_of_which_nothing_is_said(system: dict[str, str]) -> None:
+    assert machine.multiplies_bf16() is None
+
+
 def test_the_clock_goes_on() -> None:
     assert machine.clock() < machine.clock()

@@ -345,6 +345,34 @@ def test_inferencers_of_the_libraries(models: Path, kind: str, scene: np.ndarray
             torch.testing.assert_close(found.pred_instances.bboxes, theirs['predictions'][0].pred_instances.bboxes)
 
 
+@pytest.mark.parametrize('kind', CONFIGS)
+def test_mixed_precision_sees_the_same(models: Path, kind: str, scene: np.ndarray) -> None:
+    cfg, weights = Config.fromfile(models / f'{kind}.py'), str(models / f'{kind}.pth')
+    exact, mixed = (build_inferencer(cfg, weights, 'cpu', amp) for amp in (False, True))
+    assert exact.precision is None and 'bf16' in mixed.precision
+    exact, mixed = predict(exact, scene), predict(mixed, scene)
+    if kind == 'segmentor':
+        one, other = exact.seg_logits.data, mixed.seg_logits.data
+        assert other.dtype == torch.float32
+        assert 0 < (one - other).norm() < 0.05 * one.norm()
+    else:
+        assert mixed.pred_instances.bboxes.dtype == mixed.pred_instances.scores.dtype == torch.float32
+        assert len(mixed.pred_instances) > 0
+
+
+def test_mixed_precision_of_images_videos_and_large_images(
+    models: Path, scene: np.ndarray, place: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (place / 'in').mkdir()
+    cv2.imwrite('in/x.png', scene)
+    video(place / 'in' / 'clip.avi', scene, 2)
+    assert run(models, 'segmentor', 'in', '--amp') == 0
+    assert '--amp: ' in capsys.readouterr().out
+    assert run(models, 'segmentor', 'in/x.png', '--amp', '--window', 64, '--out', 'windows') == 0
+    assert sorted(os.listdir('outputs')) == ['clip.mp4', 'x.png']
+    assert sorted(os.listdir('windows')) == ['x.png', 'x_labels.tif']
+
+
 def test_small_picture_of_a_large_image(scene: np.ndarray) -> None:
     labels = scene[..., 0]
     sampled = Sampled(ArrayRows(scene[..., ::-1], 'scene'), 5)

@@ -57,3 +57,17 @@ def test_walk_conv(case, monkeypatch):
 def test_float64_is_refused():
     with pytest.raises(RuntimeError, match='take float32, bfloat16 and float16 tensors, got float64'):
         scan(**scan_case(walks.rows(5), dtype=torch.float64), backend='cpu')
+
+
+def test_walks_beyond_32_bits_are_refused(monkeypatch):
+    """Before anything is read or written: the tensors are one number, and the results' memory is never touched."""
+    monkeypatch.setenv('MMVIM_POISON', '0')
+    length = 2**31 - 10
+    x = torch.ones(1, 1, 1, 1, dtype=torch.float16).expand(1, 1, length, 1)
+    grid = ([0], 1, length)
+    with torch.no_grad():
+        with pytest.raises(RuntimeError, match='scan failed in the emulator: invalid argument'):
+            options = (True, False, False, True, 1.0, torch.float16, False)
+            torch.ops.mmvim.scan(x, x, -torch.ones(1, 1, 1), x, x, *[None] * 5, *grid, *options)
+        with pytest.raises(RuntimeError, match='walk_conv failed in the emulator: invalid argument'):
+            torch.ops.mmvim.walk_conv(x[0], torch.ones(1, 1, 4), None, None, *grid, True, False)

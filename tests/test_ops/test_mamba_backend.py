@@ -29,7 +29,8 @@ def checked_scan(u, delta, A, B, C, D=None, z=None, delta_bias=None, delta_softp
     (batch, channels, length), groups, states = u.shape, B.shape[1], A.shape[1]
     demand(delta.shape == u.shape, A.shape == (channels, states), channels % groups == 0, states <= 256)
     demand(B.shape == C.shape == (batch, groups, states, length))
-    demand(u.dtype in (torch.float64, torch.float32, torch.bfloat16), {delta.dtype, B.dtype, C.dtype} == {u.dtype})
+    demand(u.dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16))
+    demand({delta.dtype, B.dtype, C.dtype} == {u.dtype})
     wide = torch.promote_types(u.dtype, torch.float32)  # the tests' float64 stands for float32
     for parameter in (D, delta_bias):
         demand(parameter is None or (parameter.shape == (channels,) and parameter.dtype == wide))

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from importlib import import_module
@@ -84,6 +85,49 @@ def test_backbones_run_without_openmmlab(bare_site: Path, tmp_path: Path) -> Non
     measured = {row['model'] for row in rows['backbones'] if 'eager, ms' in row}
     assert {'Vim-tiny', 'VMamba, 32 channels', 'Swin, 32 channels', 'DeiT, 192 channels, naive'} <= measured
     assert {'naive', 'fastest SDPA', 'peer'} == {row['against'].split(':')[0] for row in rows['ratios']}
+
+
+@pytest.fixture(scope='session')
+def carried(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what travels to a machine with a GPU, and nothing that was built or installed here."""
+    folder = tmp_path_factory.mktemp('carried')
+    for name in ('benchmarks', 'kernels', 'mmvim', 'tools'):
+        ignored = shutil.ignore_patterns('*.so', '__pycache__', '.mim')
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+    return folder
+
+
+PHASES = {
+    'build': ['build'],
+    'check': ['check', '--quick', '--only', 'symmetries'],
+    'sanitize': ['sanitize'],
+    'bench': ['bench', '--only', 'scans'],
+    'peers': ['peers', '--minutes', '1'],
+}
+
+
+@pytest.mark.parametrize('phase', PHASES)
+def test_phases_run_from_what_is_carried(phase: str, carried: Path, bare_site: Path, tmp_path: Path) -> None:
+    """On a bare machine without a network: torch and numpy, these four folders, and no git."""
+    python = tmp_path / 'python'
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
+    python.chmod(0o755)
+    out = tmp_path / 'out'
+    environment = {**os.environ, 'OUT': str(out), 'PYTHON': str(python), 'PYTHONPATH': str(bare_site)}
+    command = ['tools/gpu_check.sh', *PHASES[phase], '--device', 'cpu']
+    result = subprocess.run(command, cwd=carried, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert {file.name for file in out.iterdir()} == {f'dry_run_{phase}.md', f'dry_run_{phase}.json'}
+
+
+def test_what_is_carried_is_small(carried: Path) -> None:
+    """A fraction of 64 MiB, so that sources of peers have room."""
+    assert sum(file.stat().st_size for file in carried.rglob('*') if file.is_file()) < 8 * 2**20
+
+
+def test_minutes(load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('OUT', str(tmp_path))
+    assert 0 < load('common').Report('check', 'cpu', 2).left() <= 90
 
 
 def test_check_reports_parts(load, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -185,6 +229,40 @@ def test_floor_of_a_scan(load) -> None:
     both = floor.scan_floor(case, floor.Ceilings(1.0, 1.0, ''), backward=True)
     assert both.special == pytest.approx(239e6 + 2 * 6.3e6 * 21, rel=1e-2)
     assert floor.Floor(1.0, 2.0).share(4.0) == '50% (special functions)'
+
+
+SASS = """
+\t\tFunction : kernel
+        /*0000*/                   LDG.E.U16 R2, [R4.64] ;  /* 0x0 */
+                                                            /* 0x0 */
+        /*0010*/              @!P0 BRA 0x30 ;               /* 0x0 */
+        /*0020*/                   FFMA R1, R1, R1, R1 ;    /* 0x0 */
+{loop}        /*1000*/              @P1 BRA 0x30 ;                /* 0x0 */
+        /*1010*/                   EXIT ;                   /* 0x0 */
+"""
+
+
+def test_instructions_are_counted_in_basic_blocks(load) -> None:
+    """Four exp2 in a loop of eleven instructions, jump included; before it a jump that leads there."""
+    predict = load('predict')
+    names = ['MUFU.EX2 R3, R2', 'FFMA R3, R3, R5, R6'] * 4 + ['LDS R7, [R8]', 'LDS R9, [R8+0x4]']
+    loop = ''.join(
+        f'        /*{0x30 + 16 * i:04x}*/                   {text} ;  /* 0x0 */\n' for i, text in enumerate(names)
+    )
+    code = predict.functions(SASS.format(loop=loop))['kernel']
+    assert [len(block) for block in predict.blocks(code)] == [2, 1, 11, 1]
+    assert predict.count(code, backward=False).recurrence == 11 / 4
+
+
+def test_predictions(load) -> None:
+    """Vim-Ti at 1248 x 1248, batch 8: special functions bound the forward pass, and rows are as many as shapes."""
+    predict = load('predict')
+    counts = {(what, states): predict.Counts(7.5, 20.0) for what in predict.KERNELS for states in (16, 1)}
+    rows = list(predict.predictions(counts))
+    assert len(rows) == 2 * len(predict.SHAPES)
+    row = next(row for row in rows if row[0].startswith('Vim-Ti, 1248') and row[1] == 'forward')
+    assert row[2:4] == ['53', '170']
+    assert row[5:] == ['170 us, special functions', '']
 
 
 SANITIZED = {

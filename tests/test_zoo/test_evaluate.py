@@ -119,7 +119,7 @@ def test_killed_and_resumed(place: Path, models: list[Model], capsys: pytest.Cap
         assert row['versions']['mmdet'] and row['machine']['scans'] and len(row['sha256']) == 64
         assert row['images/s'] > 0 and row['peak memory (MiB)'] > 50
     text = (out / 'results.md').read_text()
-    assert f'| upernet_vmamba_small_ade20k | mIoU | 47.9 (nowhere) | {sky["measured"]:.2f} |' in text
+    assert f'| upernet_vmamba_small_ade20k | mIoU | fp32 | 47.9 (nowhere) | {sky["measured"]:.2f} |' in text
     with (out / 'results.csv').open() as file:
         rows = list(csv.DictReader(file))
     assert [(row['model'], row['metric'], float(row['measured'])) for row in rows] == [
@@ -130,6 +130,29 @@ def test_killed_and_resumed(place: Path, models: list[Model], capsys: pytest.Cap
     assert main(arguments(place, '--task', 'imagenet'), models) == 0
     assert capsys.readouterr().out.count('(evaluated before)') == 2
     assert (out / 'results.md').read_text() == text
+
+
+def test_precisions_stand_side_by_side(place: Path, models: list[Model], capsys: pytest.CaptureFixture) -> None:
+    """Each is evaluated, kept and gone on with by itself."""
+    options = arguments(place, '--out', place / 'precisions', '--models', *(model.name for model in models[2:]))
+
+    def rows() -> dict[tuple[str, str, str], dict]:
+        table = json.loads((place / 'precisions' / 'results.json').read_text())['results']
+        return {(row['model'], row['metric'], row['precision']): row for row in table}
+
+    assert main([*options, '--amp'], models) == 0
+    assert main(options, models) == 0
+    found = rows()
+    assert len(found) == 6 and {precision for *_, precision in found} == {'fp32', 'bf16'}
+    for (model, metric, precision), row in found.items():
+        assert row['measured'] == pytest.approx(found[model, metric, 'fp32']['measured'], abs=0.3), (model, precision)
+    log = (place / 'precisions' / f'{models[3].name}+amp' / 'log.txt').read_text()
+    assert '--amp: ' in log
+    capsys.readouterr()
+    assert main([*options, '--amp'], models) == main(options, models) == 0
+    assert capsys.readouterr().out.count('(evaluated before)') == 4
+    assert rows() == found
+    assert '| mIoU | bf16 |' in (place / 'precisions' / 'results.md').read_text()
 
 
 def test_what_fails_is_told_and_the_others_go_on(

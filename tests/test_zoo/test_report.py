@@ -54,12 +54,21 @@ def test_shares_become_percent(state: State) -> None:
 
 
 def test_augmentation_is_a_job_of_its_own(state: State) -> None:
-    assert [job.name for job in all_jobs([SEG, DET])] == [SEG.name, f'{SEG.name}+tta', DET.name]
+    assert [job.name for job in all_jobs([SEG, DET]) if not job.amp] == [SEG.name, f'{SEG.name}+tta', DET.name]
     assert Job(SEG).metrics == ['mIoU']
     assert Job(SEG, tta=True).metrics == ['mIoU (ms+flip)']
     state.finish(f'{SEG.name}+tta', {'weights': 'abc'}, result(mIoU=48.0))
     (row,) = rows(all_jobs([SEG]), state)
     assert (row['metric'], row['published'], row['marked']) == ('mIoU (ms+flip)', 48.8, True)
+
+
+def test_mixed_precision_is_a_job_of_its_own(state: State) -> None:
+    names = [job.name for job in all_jobs([SEG])]
+    assert names == [f'{SEG.name}{tta}{amp}' for tta in ('', '+tta') for amp in ('', '+amp')]
+    state.finish(SEG.name, {'weights': 'abc'}, result(mIoU=47.9))
+    state.finish(f'{SEG.name}+amp', {'weights': 'abc', 'amp': 'bf16'}, result(mIoU=47.5))
+    found = [(row['precision'], row['measured'], row['marked']) for row in rows(all_jobs([SEG]), state)]
+    assert found == [('fp32', 47.9, False), ('bf16', 47.5, True)]
 
 
 def test_without_published_numbers(state: State, tmp_path: Path) -> None:
@@ -68,7 +77,7 @@ def test_without_published_numbers(state: State, tmp_path: Path) -> None:
     (row,) = rows([Job(model)], state)
     assert (row['published'], row['difference'], row['marked']) == (None, None, False)
     write_report([Job(model)], state, tmp_path)
-    assert '| mIoU | - | 40.00 | - |' in (tmp_path / 'results.md').read_text()
+    assert '| mIoU | fp32 | - | 40.00 | - |' in (tmp_path / 'results.md').read_text()
 
 
 def test_files(state: State, tmp_path: Path) -> None:
@@ -78,7 +87,7 @@ def test_files(state: State, tmp_path: Path) -> None:
     files = write_report(jobs, state, tmp_path)
     assert [path.name for path in files] == ['results.md', 'results.csv', 'results.json']
     text, table, content = (path.read_text() for path in files)
-    row = f'| {SEG.name} | mIoU | 47.9 (README of MzeroMiko/VMamba) | 47.00 | -0.90 **!** | 12.3 | 3 MiB | 1 |'
+    row = f'| {SEG.name} | mIoU | fp32 | 47.9 (README of MzeroMiko/VMamba) | 47.00 | -0.90 **!** | 12.3 | 3 MiB | 1 |'
     assert row in text
     assert 'card a card, scans some kernels, torch 2.0' in text
     assert f'## Failed\n\n- {DET.name}: no, "really"' in text
