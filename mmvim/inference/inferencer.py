@@ -65,6 +65,8 @@ class _Strict:
 
     def _init_model(self, cfg: Config, weights: str, device: str) -> nn.Module:
         self._weights = weights
+        if self._amp and is_exported(weights):
+            raise UserValueError(f'{weights} was exported, --amp does not change it: leave --amp out')
         model = super()._init_model(cfg, None, device)
         if self._amp:
             dtype = amp_dtype(cfg, device)

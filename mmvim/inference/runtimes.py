@@ -106,7 +106,7 @@ class Exported:
         Args:
             image: (1, 3, H, W), normalised, of a size that the file takes.
         """
-        return self._run(image.float().contiguous())
+        return self._run(image.float().cpu().contiguous())
 
     def segment(self, images: Tensor) -> Tensor:
         """Logits (B, classes, H, W) of images (B, 3, H, W), filled up with zeros to a size that the file takes.
@@ -118,7 +118,7 @@ class Exported:
         rows, columns = self._filled(height, width)
         filled = F.pad(images, (0, columns - width, 0, rows - height))
         logits = torch.cat([self(image[None])[0] for image in filled])
-        return logits[..., :height, :width]
+        return logits[..., :height, :width].to(images)
 
     def classify(self, images: Tensor) -> Tensor:
         """Scores (B, classes) of images (B, 3, H, W) of a size that the file takes.
@@ -128,7 +128,7 @@ class Exported:
         """
         if self._filled(*images.shape[-2:]) != tuple(images.shape[-2:]):
             raise UserValueError(f'{self.path} takes {self._taken()}, not {images.shape[-2]} x {images.shape[-1]}')
-        return torch.cat([self(image[None])[0] for image in images])
+        return torch.cat([self(image[None])[0] for image in images]).to(images)
 
     def _filled(self, height: int, width: int) -> tuple[int, int]:
         """The smallest size that the file takes and an image of this one fits into."""
@@ -150,16 +150,30 @@ class Exported:
         return f'images of {low} to {high} in steps of {sizes["multiple_of"]}'
 
 
+def inner_model(model: nn.Module) -> nn.Module:
+    """The segmentor or classifier in what wraps it, for several processes or test-time augmentation."""
+    kinds = ('encode_decode', 'scores')
+    return next((part for part in model.modules() if any(hasattr(type(part), kind) for kind in kinds)), model)
+
+
 def run_by(model: nn.Module, exported: Exported) -> None:
     """Let a file compute what a model of its config would; images, windows and results stay the model's matter.
 
     A segmentor whose file is of one size goes over larger images by a window of that size.
 
     Raises:
-        ValueError: If it is the file of a backbone.
+        ValueError: If it is the file of another kind of model, or of a backbone.
     """
     task = exported.description['task']
+    kind = {'segmentation': 'encode_decode', 'classification': 'scores'}.get(task)
+    if kind and not hasattr(model, kind):
+        raise UserValueError(f'{exported.path} is for {task}, the config builds a {type(model).__name__}')
     if task == 'segmentation':
+        theirs, ours = len(exported.description['classes']), model.decode_head.num_classes
+        if theirs != ours:
+            raise UserValueError(
+                f'{exported.path} has {theirs} classes, the config {ours}: take the config of the file'
+            )
         model.encode_decode = lambda inputs, _: exported.segment(inputs)
         if exported.size and model.test_cfg.get('mode') != 'slide':
             stride = default_stride(exported.size)

@@ -47,9 +47,7 @@ def test_scan(form: str, along: Walks, options: dict, monkeypatch: pytest.Monkey
         torch.testing.assert_close(scan(**case), expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ('steps', 'd_state'), list(product((1, 2, 7, 64, 65, 333, LONGEST_CHUNK**2 + 1), (1, 3)))
-)
+@pytest.mark.parametrize(('steps', 'd_state'), list(product((1, 2, 7, 64, 65, 333, LONGEST_CHUNK**2 + 1), (1, 3))))
 def test_chunks_of_chunks(steps: int, d_state: int) -> None:
     """Against the slow reference, at lengths of one chunk, of unequal ones, and of three levels."""
     generator = torch.Generator().manual_seed(0)
