@@ -1,32 +1,41 @@
-"""Registries of the scope ``mmvim``, children of mmengine's root registries.
+"""Registries of the scope ``mmvim``, children of mmengine's root registries, where mmengine is installed.
 
 A dotted ``type='mmvim.Vim'`` in anybody's config imports this module by itself, in mmdet's scope as well as in
-mmseg's; nothing here needs mmdet, mmseg or torch.
+mmseg's; nothing here needs mmdet, mmseg or torch. Where mmengine is not installed there are no registries: models are
+classes like others, and ``BACKBONES`` alone has their names.
 """
 
 from collections.abc import Callable
+from importlib.util import find_spec
 
-from mmengine.registry import DATASETS as ROOT_DATASETS
-from mmengine.registry import HOOKS as ROOT_HOOKS
-from mmengine.registry import METRICS as ROOT_METRICS
-from mmengine.registry import MODELS as ROOT_MODELS
-from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as ROOT_OPTIM_WRAPPER_CONSTRUCTORS
-from mmengine.registry import OPTIM_WRAPPERS as ROOT_OPTIM_WRAPPERS
-from mmengine.registry import RUNNERS as ROOT_RUNNERS
-from mmengine.registry import TRANSFORMS as ROOT_TRANSFORMS
-from mmengine.registry import Registry
+#: Every whole backbone by its name: a class, or a function that builds one.
+BACKBONES: dict[str, Callable] = {}
 
-_MODELS = ['mmvim.models.backbones', 'mmvim.models.classifiers', 'mmvim.models.necks']
-MODELS = Registry('model', parent=ROOT_MODELS, locations=_MODELS)
-DATASETS = Registry('dataset', parent=ROOT_DATASETS, locations=['mmvim.datasets.imagenet'])
-TRANSFORMS = Registry('transform', parent=ROOT_TRANSFORMS, locations=['mmvim.datasets.imagenet'])
-METRICS = Registry('metric', parent=ROOT_METRICS, locations=['mmvim.datasets.accuracy'])
-HOOKS = Registry('hook', parent=ROOT_HOOKS, locations=['mmvim.engine'])
-RUNNERS = Registry('runner', parent=ROOT_RUNNERS, locations=['mmvim.engine'])
-OPTIM_WRAPPERS = Registry('optim_wrapper', parent=ROOT_OPTIM_WRAPPERS, locations=['mmvim.engine'])
-OPTIM_WRAPPER_CONSTRUCTORS = Registry(
-    'optimizer wrapper constructor', parent=ROOT_OPTIM_WRAPPER_CONSTRUCTORS, locations=['mmvim.engine']
-)
+if find_spec('mmengine') is not None:
+    from mmengine.registry import DATASETS as ROOT_DATASETS
+    from mmengine.registry import HOOKS as ROOT_HOOKS
+    from mmengine.registry import METRICS as ROOT_METRICS
+    from mmengine.registry import MODELS as ROOT_MODELS
+    from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as ROOT_OPTIM_WRAPPER_CONSTRUCTORS
+    from mmengine.registry import OPTIM_WRAPPERS as ROOT_OPTIM_WRAPPERS
+    from mmengine.registry import RUNNERS as ROOT_RUNNERS
+    from mmengine.registry import TRANSFORMS as ROOT_TRANSFORMS
+    from mmengine.registry import Registry
+
+    _MODELS = ['mmvim.models.backbones', 'mmvim.models.classifiers', 'mmvim.models.necks']
+    MODELS = Registry('model', parent=ROOT_MODELS, locations=_MODELS)
+    DATASETS = Registry('dataset', parent=ROOT_DATASETS, locations=['mmvim.datasets.imagenet'])
+    TRANSFORMS = Registry('transform', parent=ROOT_TRANSFORMS, locations=['mmvim.datasets.imagenet'])
+    METRICS = Registry('metric', parent=ROOT_METRICS, locations=['mmvim.datasets.accuracy'])
+    HOOKS = Registry('hook', parent=ROOT_HOOKS, locations=['mmvim.engine'])
+    RUNNERS = Registry('runner', parent=ROOT_RUNNERS, locations=['mmvim.engine'])
+    OPTIM_WRAPPERS = Registry('optim_wrapper', parent=ROOT_OPTIM_WRAPPERS, locations=['mmvim.engine'])
+    OPTIM_WRAPPER_CONSTRUCTORS = Registry(
+        'optimizer wrapper constructor', parent=ROOT_OPTIM_WRAPPER_CONSTRUCTORS, locations=['mmvim.engine']
+    )
+    _DOTTED, _BARE = (MODELS,), (ROOT_MODELS,)
+else:
+    _DOTTED = _BARE = ()
 
 
 def register_backbone(cls: Callable) -> Callable:
@@ -36,5 +45,14 @@ def register_backbone(cls: Callable) -> Callable:
     mmdet's and mmseg's alike. Only whole backbones are registered this way: a second one of the same name anywhere in
     the root would be a ``KeyError``.
     """
-    ROOT_MODELS.register_module(module=cls)
-    return MODELS.register_module(module=cls)
+    BACKBONES[cls.__name__] = cls
+    for registry in _BARE:
+        registry.register_module(module=cls)
+    return register_model(cls)
+
+
+def register_model(cls: Callable) -> Callable:
+    """Register a part of a model, or a baseline, as ``mmvim.Name`` alone; a class, or a function that builds one."""
+    for registry in _DOTTED:
+        registry.register_module(module=cls)
+    return cls

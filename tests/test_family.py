@@ -115,7 +115,8 @@ except ValueError as error:
     assert lines[1].startswith('toy.pth holds Toy-tiny, the model is Toy-large; 2 of other shape: ')
     assert lines[2] == 'toy.pth holds Toy, the model is Vim'
     assert lines[3] == "['backbone.stem.weight', 'head.fc.weight'] ['stem.weight', 'fc.weight']"
-    assert lines[4].endswith('known are Vim, VMamba, MambaOut, DeiT, Toy')
+    known = 'LocalVim, LocalVMamba, Vim, EfficientVMamba, VMamba, MambaOut, MambaVision, PlainMamba, DeiT, Toy'
+    assert lines[4].endswith(f'known are {known}')
 
 
 def test_lists_have_a_family_from_outside(tmp_path: Path) -> None:

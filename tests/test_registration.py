@@ -93,7 +93,7 @@ except KeyError as error:
 """
     result = run(code, tmp_path)
     assert result.stdout.splitlines() == [
-        'MM_VSSM MambaOut VMamba Vim',
+        'EfficientVMamba LocalVMamba LocalVim MM_VSSM MambaOut MambaVision PlainMamba PlainMambaAdapter VMamba Vim',
         'True True',
         "'Vim is already registered in model at mmvim.models.backbones.vim'",
     ], result.stderr

@@ -5,11 +5,12 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
-from common import Report, load_models
+from common import Report
 from timing import Call, Speed, eager, graphed
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from mmvim import models
 from mmvim.analysis.deit import DeiT
 from mmvim.analysis.measure import peak_memory
 from mmvim.analysis.swin import Swin
@@ -55,8 +56,6 @@ class Contest(NamedTuple):
 
 def contests(quick: bool) -> Iterator[Contest]:
     """The rows of the table of goals that whole backbones can show."""
-    models = load_models()
-
     def vim(arch: str, size: int) -> dict[str, Callable]:
         return {f'Vim-{arch}': lambda: models.Vim(arch, pretrain_img_size=size)}
 

@@ -7,9 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
-from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -24,7 +22,7 @@ from mmvim.files import write_whole  # noqa: E402
 from mmvim.ops.backends import has_kernels, report  # noqa: E402
 from mmvim.ops.testing import relative_error, scan_case  # noqa: E402
 
-__all__ = ['HERE', 'ROOT', 'Report', 'load_models', 'need_kernels', 'on', 'parse', 'relative_error', 'scan_case']
+__all__ = ['HERE', 'ROOT', 'Report', 'need_kernels', 'on', 'parse', 'relative_error', 'scan_case']
 
 DRY = 'DRY RUN ON A CPU: it shows that the script works, no figure in it says anything of a GPU'
 MINUTES, SPARE = 9.0, 30  # that a phase may take at most, and the seconds of them that its last row needs
@@ -121,17 +119,6 @@ def _first_line(*command: str) -> str:
 
 def _last_line(*command: str) -> str:
     return next(iter(reversed(_output(*command))), '')
-
-
-def load_models() -> ModuleType:
-    """``mmvim.models``, on a stand-in where mmengine is not installed."""
-    import mmvim  # noqa: F401  before the stand-in, which lacks what mmvim's import would register
-
-    if find_spec('mmengine') is None:
-        sys.path.insert(0, str(HERE / 'stand_in'))
-    from mmvim import models
-
-    return models
 
 
 def on(device: str, case: dict[str, Any]) -> dict[str, Any]:

@@ -48,8 +48,10 @@ def _named() -> dict[str, tuple[str, Callable[[int], nn.Module]]]:
     found = {}
     for family in FAMILIES.values():
         backbone = MODELS.get(f'mmvim.{family.backbone}') if family.backbone else None
-        for arch in getattr(backbone, 'arch_zoo', ()):
-            if len(arch) > 2:  # not an abbreviation
+        zoo = getattr(backbone, 'arch_zoo', {})
+        for arch, settings in zoo.items():
+            abbreviation = len(arch) <= 2 and any(len(name) > 2 for name in zoo if zoo[name] is settings)
+            if not abbreviation:
                 title = family.titles.get(arch, f'{family.name}-{arch[0].upper() if arch in _DIMS else arch}')
                 found[f'{family.name.lower()}_{arch}'] = title, partial(_ours, backbone, arch)
     for arch, letters in _LETTERS.items():

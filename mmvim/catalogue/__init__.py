@@ -6,7 +6,7 @@ table of the README, see :mod:`mmvim.zoo.documents`. Importing this needs nothin
 
 from mmvim.errors import UserValueError
 
-from . import baselines, mambaout, vim, vmamba
+from . import baselines, efficientvmamba, localvim, localvmamba, mambaout, mambavision, plainmamba, vim, vmamba
 from .find import find, select
 from .records import METRICS, Family, Flops, Model, OfficialFile, Published
 
@@ -50,5 +50,7 @@ def add(family: Family) -> None:
     OFFICIAL_WEIGHTS.update((file.name, file.page) for file in family.files)
 
 
-for _module in (vim, vmamba, mambaout, baselines):
+for _module in (
+    vim, vmamba, localvim, localvmamba, efficientvmamba, plainmamba, mambaout, mambavision, baselines,
+):  # fmt: skip
     add(_module.FAMILY)

@@ -68,12 +68,14 @@ class OfficialFile:
         page: Where people find it, without ``https://``.
         address: Where a program gets it.
         sha256: Its checksum, where that is published.
+        terms: What limits its use, in words; None where its licence is that of the repository and limits nothing.
     """
 
     name: str
     page: str
     address: str
     sha256: str | None = None
+    terms: str | None = None
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,8 @@ import math
 import re
 from collections import Counter, OrderedDict
 from collections.abc import Callable
+from functools import cache
+from importlib.util import find_spec
 from pickle import UnpicklingError
 from typing import Any
 
@@ -362,7 +364,7 @@ _ANNEALING = ('_annealing_cos', '_annealing_linear')
 def _attribute(budget: Budget, owner: Any, name: str) -> Any:
     """``getattr`` of a pickle: a member of a foreign enum, or the annealing function of a one-cycle schedule."""
     name = _expect(name, str, 'name of an attribute')
-    if isinstance(owner, _ForeignType) and owner.origin == _ONE_CYCLE and name in _ANNEALING:
+    if isinstance(owner, _ForeignType) and owner.origin == _ONE_CYCLE and name in _ANNEALING and find_spec('mmengine'):
         from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
 
         return getattr(OneCycleParamScheduler, name)
@@ -370,11 +372,21 @@ def _attribute(budget: Budget, owner: Any, name: str) -> Any:
     return foreign(f'{getattr(owner, "origin", type(owner).__name__)}.{name}')
 
 
-def _history(budget: Budget, values: Any = (), counts: Any = (), max_length: int = 1_000_000) -> Any:
-    """A history buffer of mmengine, which ``--resume`` needs, without showing its class to the file."""
+@cache
+def history_class() -> type | None:
+    """mmengine's history buffer; None where mmengine is not installed, and nobody could resume."""
+    if find_spec('mmengine') is None:
+        return None
     from mmengine.logging import HistoryBuffer
 
-    buffer = HistoryBuffer()
+    return HistoryBuffer
+
+
+def _history(budget: Budget, values: Any = (), counts: Any = (), max_length: int = 1_000_000) -> Any:
+    """A history buffer of mmengine, which ``--resume`` needs, without showing its class to the file."""
+    if history_class() is None:
+        return foreign('.'.join(_HISTORY))()
+    buffer = history_class()()
     restore_history(budget, buffer, {'_log_history': values, '_count_history': counts, 'max_length': max_length})
     return buffer
 

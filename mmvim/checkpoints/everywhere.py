@@ -5,8 +5,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from mmengine.runner import CheckpointLoader, checkpoint
-
 from .read import read
 
 
@@ -23,6 +21,9 @@ def read_safely_everywhere() -> None:
 
     The tools call this first. ``import mmvim`` does not: it changes nothing in other people's programs.
     """
+    # Not above: whoever reads a file with torch alone has no mmengine.
+    from mmengine.runner import CheckpointLoader, checkpoint
+
     CheckpointLoader.register_scheme('', load_from_local, force=True)
     CheckpointLoader.register_scheme(['http://', 'https://'], load_from_http, force=True)
     checkpoint.load_from_http = load_from_http

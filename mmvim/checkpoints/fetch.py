@@ -12,7 +12,7 @@ from mmvim.errors import UserFileNotFoundError, UserValueError
 from .download import download
 
 WEIGHTS = Path('weights')
-_FROM_SCRATCH = '(training starts without it by --cfg-options model.backbone.init_cfg=None)'
+_FROM_SCRATCH = '(without it: --cfg-options model.backbone.init_cfg=None; for a model of timm, pretrained=False)'
 
 
 def locate(source: str | Path) -> Path:

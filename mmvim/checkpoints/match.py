@@ -1,12 +1,13 @@
 """Filling models from checkpoints: everything fits, or the run stops and says what does not."""
 
+import logging
 import os
 import re
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
+from importlib.util import find_spec
 from typing import Any
 
-from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from mmvim.errors import UserRuntimeError, UserValueError
@@ -60,7 +61,7 @@ def load_backbone(
     name = os.path.basename(str(source))
     weights = _weights(read(source), name, key)
     own, expected = module.state_dict(), tuple(expected_missing)
-    required = [key for key in own if not key.endswith(_COUNTER) and not _is_expected(key, expected)]
+    required = [key for key in own if not key.endswith(_COUNTER) and not is_expected(key, expected)]
     if prefix is None:
         state = _converted(weights.state, name)
         try:
@@ -89,7 +90,7 @@ def load_backbone(
         _inflate(module, own, found, report)
     _fit_backbone(module, own, found, report, expected)
     module.load_state_dict(found, strict=False)
-    print_log(str(report), logger='current')
+    _log(report)
     return report
 
 
@@ -100,7 +101,9 @@ def load_model(model: nn.Module, checkpoint: dict, source: str, new_classes: boo
     return report
 
 
-def fit_model(model: nn.Module, checkpoint: dict, source: str, new_classes: bool = False) -> Report:
+def fit_model(
+    model: nn.Module, checkpoint: dict, source: str, new_classes: bool = False, inflate_input: bool = False
+) -> Report:
     """Bring the weights in a checkpoint into the form of a whole model, such as a detector.
 
     ``checkpoint['state_dict']`` is replaced by the weights in our layout, the position embedding resized; tensors of
@@ -112,6 +115,7 @@ def fit_model(model: nn.Module, checkpoint: dict, source: str, new_classes: bool
         source: name of the file, for messages.
         new_classes: whether tensors that differ in the number of classes only are initialised anew, for training on
             own data; otherwise they are an error.
+        inflate_input: as for :func:`load_backbone`.
 
     Returns:
         What was done so far.
@@ -139,6 +143,8 @@ def fit_model(model: nn.Module, checkpoint: dict, source: str, new_classes: bool
         )
     if backbone and isinstance(getattr(model, 'backbone', None), nn.Module):
         part = Report(name, 'backbone')
+        if inflate_input:
+            _inflate(model.backbone, model.backbone.state_dict(), backbone, part)
         _fit_backbone(model.backbone, model.backbone.state_dict(), backbone, part, ())
         state = {key: tensor for key, tensor in state.items() if not key.startswith(_BACKBONE)}
         state.update((_BACKBONE + key, tensor) for key, tensor in backbone.items())
@@ -178,10 +184,22 @@ def load_fitted(model: nn.Module, checkpoint: dict, report: Report) -> None:
         raise UserRuntimeError(f'{holds}: {"; ".join(problems)}')
     report.total = len(state)
     report.matched = report.total - len(report.new)
+    _log(report)
+
+
+def _log(report: Report) -> None:
+    """One line, in mmengine's current log where there is mmengine."""
+    if find_spec('mmengine') is None:
+        logging.getLogger('mmvim').info('%s', report)
+        return
+    from mmengine.logging import print_log
+
     print_log(str(report), logger='current')
 
 
 def _unwrapped(model: nn.Module) -> nn.Module:
+    if find_spec('mmengine') is None:
+        return model
     from mmengine.model import BaseTTAModel, is_model_wrapper
 
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
@@ -254,7 +272,7 @@ def _fit_backbone(
     else:
         titles = f'{report.source} holds {name_of(found)} and does not fit the backbone'
     absent = [key for key in own if key not in found and not key.endswith(_COUNTER)]
-    new = [key for key in absent if _is_expected(key, expected)]
+    new = [key for key in absent if is_expected(key, expected)]
     missing = [key for key in absent if key not in new]
     unknown = [key for key in found if key not in own]
     wrong = {key: (found[key], own[key]) for key in found if key in own and found[key].shape != own[key].shape}
@@ -285,7 +303,8 @@ def _inflate(module: nn.Module, own: Mapping[str, Tensor], found: dict[str, Tens
     report.done.append(f'{name} made for {channels} channels of those for RGB')
 
 
-def _is_expected(key: str, expected: tuple[str, ...]) -> bool:
+def is_expected(key: str, expected: Iterable[str]) -> bool:
+    """Whether a tensor, or a module that it is in, fits one of the patterns."""
     return any(fnmatchcase(key, pattern) or fnmatchcase(key, f'{pattern}.*') for pattern in expected)
 
 

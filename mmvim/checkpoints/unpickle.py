@@ -320,8 +320,6 @@ class _Machine:
 
     def _build(self) -> None:
         """Give the last object its state; only what the builders know takes one, and no tensor does."""
-        from mmengine.logging import HistoryBuffer
-
         state, target = self._stack.pop(), self._stack[-1]
         if isinstance(target, OrderedDict):
             metadata = state.get('_metadata') if isinstance(state, dict) else None
@@ -329,7 +327,7 @@ class _Machine:
                 target._metadata = metadata
         elif isinstance(target, np.ndarray):
             builders.restore_array(self._budget, target, state)
-        elif isinstance(target, HistoryBuffer):
+        elif isinstance(target, builders.history_class() or ()):
             builders.restore_history(self._budget, target, state)
         elif isinstance(target, builders.NumpyDType):
             target.restore(state)

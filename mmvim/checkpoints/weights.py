@@ -76,6 +76,11 @@ def find_weights(checkpoint: Mapping[str, Any], key: str | None = None) -> Weigh
     state, wrapper, counters = _unwrapped(places[chosen])
     if wrapper:
         notes.append(f'names behind {wrapper}')
+    # Which the hook of mmcv 1 keeps in the model, under names without dots.
+    averages = {f'ema_{name.replace(".", "_")}' for name in state} & state.keys()
+    if averages:
+        state = {name: tensor for name, tensor in state.items() if name not in averages}
+        notes.append(f'left out: {len(averages)} averages of the weights')
     if counters:
         notes.append(f'left out: {shorten(counters)} (counts averaged steps)')
     return Weights(state, wrapper, notes)

@@ -51,10 +51,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         model = Model.load(cfg, weights, Path(args.model).stem, args.part)
     console.print(str(model.report))
     form = args.scan or default_form(model, args.to, sizes)
-    check_sizes(args.to, form, sizes)
+    size = args.size or (_between(*sizes) if sizes else _default_size(model))
+    check_sizes(args.to, form, size, sizes)
     if args.to == 'openvino' and form != 'plain':
         raise UserValueError(f'--scan {form}: OpenVINO has plain only')
-    size = args.size or (_between(*sizes) if sizes else _default_size(model))
     with quiet(), console.status(f'exporting to {args.to}'):
         path = export(model, args.to, out, size, sizes, form, Weights(args.half, args.int8))
     shown = [(size, True), *((other, False) for other in sizes or ())] if sizes else [(size, True)] * 3

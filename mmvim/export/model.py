@@ -100,12 +100,14 @@ def default_form(model: Model, to: str, sizes: tuple[Size, Size] | None) -> str:
     return 'plain' if sizes is None else 'scan'
 
 
-def check_sizes(to: str, form: str, sizes: tuple[Size, Size] | None) -> None:
-    """See that a form can leave the size open.
+def check_sizes(to: str, form: str, size: Size, sizes: tuple[Size, Size] | None) -> None:
+    """See that images have a size that gives maps, and that a form can leave it open.
 
     Raises:
-        ValueError: If it cannot, or the sizes are none that an open size can have.
+        ValueError: If it cannot, or the sizes are too small or none that an open size can have.
     """
+    if min(size) < MULTIPLE:
+        raise UserValueError(f'{size[0]}x{size[1]} is below {MULTIPLE}x{MULTIPLE}, one patch of the last map')
     if sizes is None:
         return
     if to == 'openvino' or form == 'plain':

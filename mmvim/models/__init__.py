@@ -9,7 +9,7 @@ from .backbones import *  # noqa: F403
 # Imported when they are asked for, by name here or through the registry: they are mmengine's modules, and importing
 # those takes as long as torch itself.
 _LATER = {
-    **dict.fromkeys(['ImageClassifier', 'LinearHead', 'MLPHead'], 'classifiers'),
+    **dict.fromkeys(['BatchNormHead', 'ImageClassifier', 'LinearHead', 'MLPHead'], 'classifiers'),
     **dict.fromkeys(['DeconvPyramid', 'SimplePyramid'], 'necks'),
 }
 __all__ = [*backbones.__all__, *_LATER]  # noqa: PLE0604

@@ -28,7 +28,8 @@ from mmvim.errors import UserTypeError, UserValueError
 
 ROW, COLUMN, ROW_REVERSED, COLUMN_REVERSED = _KINDS = (0, 1, 2, 3)
 _SIZES = (int, torch.SymInt)
-CACHED_GRIDS = 32  # tables kept per factory; training at random sizes must not grow without bound
+# Tables kept per factory. LocalVMamba-S needs 28 for an image; training at random sizes must not grow without bound.
+CACHED_GRIDS = 64
 
 
 class Walks(NamedTuple):
@@ -141,9 +142,9 @@ def check_table(table: Tensor, height: int, width: int) -> None:
             f'(-1 for no token), the table has {low if low < -1 else high}'
         )
     for k, walk in enumerate(table):
-        visited, visits = walk[walk >= 0].unique(return_counts=True)
-        if (visits > 1).any():
-            raise UserValueError(f'walk {k} visits token {int(visited[visits > 1][0])} more than once')
+        visits = walk[walk >= 0].bincount(minlength=1)
+        if visits.max() > 1:
+            raise UserValueError(f'walk {k} visits token {int((visits > 1).nonzero()[0])} more than once')
 
 
 @contextmanager
@@ -175,32 +176,89 @@ def _kept(build: Callable[..., Walks]) -> Callable[..., Walks]:
     return factory
 
 
-@_kept
-def local(height: int, width: int, names: tuple[str, ...]) -> Walks:
+def local(height: int, width: int, names: Sequence[str], class_token: bool = False) -> Walks:
     """LocalMamba's directions (https://arxiv.org/abs/2403.09338): ``'h'``, ``'v'``, ``'wK'``, also with ``'_flip'``.
 
     ``wK`` visits K x K windows in row-major order, and in row-major order within each. The grid is padded at the right
     and the bottom to whole windows; a padded place is a step without a token. ``_flip`` reverses the walk, padding
-    included. Shorter walks are filled up with such steps at their end.
+    included. Shorter walks are filled up with such steps at their end. Rows and columns alone need no table.
+
+    Args:
+        height: Rows of the token grid.
+        width: Columns of the token grid.
+        names: Directions, any number of them.
+        class_token: Whether one more token stands in the middle, in front of token M // 2 of the M = height * width,
+            and is visited at step M // 2 of every walk. The walks are then over one row of M + 1 tokens.
+
+    Raises:
+        ValueError: If a direction is unknown, or a window both larger than the grid and than
+            :data:`LARGEST_PADDED_WINDOW`.
     """
+    names = tuple(names)
+    check_directions(names)
+    if not class_token and all(name in _WITHOUT_WINDOWS for name in names):
+        return Walks(height, width, tuple(_WITHOUT_WINDOWS[name] for name in names))
+    return _local_table(height, width, names, class_token)
+
+
+#: Windows of published models are at most 7 x 7, which the last map of a small image is smaller than. Up to this side
+#: they may be larger than the grid; beyond it that is a slip, and would cost memory without bound.
+LARGEST_PADDED_WINDOW = 16
+_WITHOUT_WINDOWS = {'h': ROW, 'v': COLUMN, 'h_flip': ROW_REVERSED, 'v_flip': COLUMN_REVERSED}
+
+
+def check_directions(names: Sequence[str]) -> None:
+    """Whether all of them are directions of :func:`local`.
+
+    Raises:
+        ValueError: If there are none, or one is unknown.
+    """
+    if not names:
+        raise UserValueError('directions: expected at least one')
+    for name in names:
+        if name not in _WITHOUT_WINDOWS and not (isinstance(name, str) and _window_side(name)):
+            raise UserValueError(
+                f"direction {name!r}: expected 'h', 'v' or 'wK' (a window of K x K), or one + '_flip': "
+                f'{", ".join(_WITHOUT_WINDOWS)}, and w2, w2_flip, w7, w7_flip in published models'
+            )
+
+
+def _window_side(name: str) -> int:
+    """K of ``wK`` and ``wK_flip``; 0 if it is neither."""
+    digits = name.removesuffix('_flip')[1:]
+    return int(digits) if name[:1] == 'w' and digits.isascii() and digits.isdigit() else 0
+
+
+@_kept
+def _local_table(height: int, width: int, names: tuple[str, ...], class_token: bool) -> Walks:
     grid = torch.arange(height * width, device='cpu').view(height, width)
     orders = []
     for name in names:
         direction = name.removesuffix('_flip')
-        if direction == 'h':
-            order = grid.flatten()
-        elif direction == 'v':
-            order = grid.t().flatten()
-        elif direction[:1] == 'w' and direction[1:].isdigit() and int(direction[1:]) > 0:
-            order = _windows(grid, int(direction[1:]))
+        if direction in ('h', 'v'):
+            order = (grid if direction == 'h' else grid.t()).flatten()
         else:
-            raise UserValueError(f"direction {name!r}: expected 'h', 'v' or 'wK' (a window of K x K), or one + '_flip'")
+            side = _window_side(name)
+            if side > max(height, width, LARGEST_PADDED_WINDOW):
+                raise UserValueError(
+                    f'direction {name!r}: a window of {side} x {side} is larger than the map of {height} x {width} '
+                    'tokens: take a smaller one'
+                )
+            order = _windows(grid, side)
         orders.append(order if name == direction else order.flip(0))
     steps = max(len(order) for order in orders)
     table = torch.full((len(orders), steps), -1, device='cpu')
     for row, order in zip(table, orders, strict=True):
         row[: len(order)] = order
-    return from_table(table, height, width)
+    if not class_token:
+        return from_table(table, height, width)
+    middle = height * width // 2
+    table = table + (table >= middle)
+    token = torch.full((len(orders), 1), middle, device='cpu')
+    return from_table(torch.cat([table[:, :middle], token, table[:, middle:]], 1), 1, height * width + 1)
+
+
+local.cache_info, local.cache_clear = _local_table.cache_info, _local_table.cache_clear
 
 
 def _windows(grid: Tensor, size: int) -> Tensor:

@@ -18,6 +18,7 @@ from mmvim.catalogue.records import Model
 from mmvim.checkpoints import load_model, to_official
 from mmvim.checkpoints.classifier import to_classifier
 from mmvim.checkpoints.families import family_of
+from mmvim.checkpoints.match import is_expected
 from mmvim.engine.quiet import quiet
 from mmvim.errors import UserValueError
 from mmvim.models.build import build_untrained
@@ -99,6 +100,8 @@ def build(cfg: ConfigDict) -> BaseModel:
         cfg.test_cfg[part].max_per_img = 4
     if 'roi_head' in cfg:
         cfg.test_cfg.rcnn.score_thr = 0.0  # untrained, no score is high: without boxes the mask head would not run
+    if 'bbox_head' in cfg:
+        cfg.test_cfg.update(max_per_img=4, score_thr=0.0)
     return build_untrained(cfg)
 
 
@@ -136,10 +139,11 @@ def _check_start(module: BaseModel, file: str, classifier: Model, folder: Path) 
         cfg = Config.fromfile(ROOT / classifier.config)
         torch.save({'model': official_state(build(cfg.model))}, path)
     backbone = module.backbone
+    own, patterns = backbone.state_dict(), backbone.expected_missing
+    # Not in every file: these begin as new ones.
+    new = {key: value.clone() for key, value in own.items() if is_expected(key, patterns)}
     spoil(backbone)
-    for name, part in backbone.named_children():
-        if name.startswith('outnorm'):  # not in every file: these begin as new ones
-            part.reset_parameters()
+    backbone.load_state_dict(new, strict=False)
     backbone.init_cfg = {'type': 'Pretrained', 'checkpoint': str(path)}
     backbone.init_weights()
     bad = [key for key, value in backbone.state_dict().items() if not torch.isfinite(value).all()]
@@ -179,7 +183,8 @@ def _sample(task: str) -> Any:
 def _predictions(sample: Any, task: str) -> dict[str, Tensor]:
     if task == 'det':
         found = sample.pred_instances
-        return {'boxes': found.bboxes, 'scores': found.scores, 'masks': found.masks}
+        masks = {'masks': found.masks} if 'masks' in found else {}
+        return {'boxes': found.bboxes, 'scores': found.scores, **masks}
     if task == 'seg':
         return {'scores': sample.seg_logits.data, 'labels': sample.pred_sem_seg.data}
     return {'scores': sample.pred_scores}

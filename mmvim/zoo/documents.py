@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmvim.catalogue import MODELS
-from mmvim.catalogue.records import Model
+from mmvim.catalogue.records import Model, OfficialFile
 from mmvim.errors import UserValueError
 from mmvim.files import write_whole
 from mmvim.markdown import markdown_table
@@ -42,7 +42,8 @@ one. The table, what each run printed, and its config are in `work_dirs/zoo`. A 
 
 *Paper, from memory* marks numbers that were not looked up again. Operations count a multiply-add as one.
 
-For Vim no dense weights were ever released: the ImageNet numbers are all that anybody can check.
+For Vim no dense weights were ever released: the ImageNet numbers are all that anybody can check. **The weights of
+MambaVision are not for commercial use.**
 """
 
 
@@ -118,7 +119,7 @@ def _zoo_table(models: Sequence[Model]) -> str:
             f'{model.flops.billions:g}' if model.flops else '-',
             *(_number(model, metric) for metric in metrics),
             '; '.join(sources(model)) or '-',
-            f'[{model.weights.name}](https://{model.weights.page})' if model.weights else 'none published',
+            _weights(model.weights),
             model.recipe or '-',
         ]
         for model in models
@@ -126,6 +127,13 @@ def _zoo_table(models: Sequence[Model]) -> str:
     sizes = {f'{model.flops.size} ({model.flops.source})' for model in models if model.flops}
     counted = f'\nOperations are those of one image: {"; ".join(sorted(sizes))}.\n' if sizes else ''
     return markdown_table(header, rows) + counted
+
+
+def _weights(file: OfficialFile | None) -> str:
+    if file is None:
+        return 'none published'
+    link = f'[{file.name}](https://{file.page})'
+    return f'{link}; {file.terms}' if file.terms else link
 
 
 def readme_table(models: Sequence[Model]) -> str:

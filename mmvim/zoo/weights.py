@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 from datetime import datetime
 from pathlib import Path
 from urllib.error import HTTPError, URLError
@@ -66,6 +67,8 @@ class Weights:
             raise UserFileNotFoundError(f'{path} is missing: {by_hand}, or leave --no-download out')
         if host in self._unreachable:
             raise UserFileNotFoundError(f'{path} is missing, and {host} {self._unreachable[host]}: {by_hand}')
+        if file.terms:
+            print(f'{file.name}: {file.terms}', file=sys.stderr)
         try:
             checksum, size = download(file.address, path)
         except HTTPError as error:

@@ -27,6 +27,9 @@ CLASSIFIERS = {
     **{f'mambaout_{arch}': (count, 4 * dims * (dims + 1000)) for arch, count, dims in (
         ('femto', 1.2, 288), ('kobe', 1.5, 288), ('tiny', 4.5, 576), ('small', 9.0, 576), ('base', 15.8, 768)
     )},
+    **{f'efficientvmamba_{arch}': (count, dims * 1000) for arch, count, dims in (
+        ('tiny', 0.8, 384), ('small', 1.3, 512), ('base', 4.0, 768)
+    )},
     **{f'vmamba_{arch}': (count, dims * 1000) for arch, count, dims in (
         ('tiny', 4.9, 768), ('small', 8.7, 768), ('base', 15.4, 1024), ('v0_tiny', 5.6, 768), ('v0_base', 18.0, 1024)
     )},
@@ -68,7 +71,16 @@ def test_both_ways_of_attention_cost_the_same() -> None:
 def test_every_model_is_built(name: str) -> None:
     with torch.device('meta'):
         maps = models.build(name, 64)(torch.rand(1, 3, 64, 64))
-    assert maps[-1].shape[-1] == (7 if 'plus' in name else 4 if name.startswith(('vim', 'deit')) else 2)
+    plain = name.startswith(('vim', 'localvim', 'deit', 'plainmamba'))
+    assert maps[-1].shape[-1] == (7 if 'plus' in name else 4 if plain else 2)
+
+
+def test_names_of_models() -> None:
+    assert {'plainmamba_l1', 'efficientvmamba_tiny', 'vim_tiny_plus', 'vmamba_v0_base'} <= set(models.NAMED)
+    assert not {'vim_t', 'vim_t+', 'vmamba_b', 'efficientvmamba_t'} & set(models.NAMED)
+    assert (
+        models.title('plainmamba_l3') == 'PlainMamba-L3' and models.title('efficientvmamba_base') == 'EfficientVMamba-B'
+    )
 
 
 def test_unknown_model_names_the_nearest() -> None:

@@ -7,7 +7,7 @@ import torch
 
 from mmvim.checkpoints import load_backbone
 from mmvim.checkpoints.inflate import inflate_input
-from mmvim.models import DeiT, MambaOut, Vim, VMamba
+from mmvim.models import DeiT, MambaOut, MambaVision, Vim, VMamba
 
 SMALL = {
     'Vim': lambda channels: Vim(
@@ -17,6 +17,9 @@ SMALL = {
         {**VMamba.arch_zoo['tiny'], 'embed_dims': 8, 'depths': (1, 1, 1, 1)}, in_channels=channels
     ),
     'MambaOut': lambda channels: MambaOut({'embed_dims': (4, 8, 8, 8), 'depths': (1, 1, 1, 1)}, in_channels=channels),
+    'MambaVision': lambda channels: MambaVision(
+        {'embed_dims': 8, 'stem_dims': 4, 'depths': (1, 1, 1, 1), 'heads': (1, 1)}, in_channels=channels
+    ),
     'DeiT': lambda channels: DeiT({'embed_dims': 8, 'depth': 1, 'heads': 1}, in_channels=channels),
 }
 

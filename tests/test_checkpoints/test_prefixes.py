@@ -13,12 +13,13 @@ from mmvim.checkpoints.classifier import to_classifier
 from mmvim.checkpoints.convert import convert
 from mmvim.checkpoints.families import family_of, name_of
 from mmvim.checkpoints.prefixes import Several, find_prefix
-from mmvim.models import DeiT, ImageClassifier, MambaOut, Vim, VMamba
+from mmvim.models import DeiT, ImageClassifier, MambaOut, MambaVision, Vim, VMamba
 
 SMALL = {
     'Vim': lambda: Vim({'embed_dims': 8, 'depth': 1, 'patch_size': 16, 'patch_stride': 16}),
     'VMamba': lambda: VMamba({**VMamba.arch_zoo['tiny'], 'embed_dims': 8, 'depths': (1, 1, 1, 1)}),
     'MambaOut': lambda: MambaOut({'embed_dims': (4, 8, 8, 8), 'depths': (1, 1, 1, 1)}),
+    'MambaVision': lambda: MambaVision({'embed_dims': 8, 'stem_dims': 4, 'depths': (1, 1, 1, 1), 'heads': (1, 1)}),
     'DeiT': lambda: DeiT({'embed_dims': 8, 'depth': 1, 'heads': 1}),
 }
 PREFIXES = ['module.module.', '_orig_mod.', '_orig_mod.module.', 'model.backbone.', 'a.b.encoder.backbone.', 'net.']

@@ -14,14 +14,17 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DATASETS, MODELS, DefaultScope, init_default_scope
 from mmengine.structures import PixelData
 
-from mmvim.catalogue import OFFICIAL_WEIGHTS
+from mmvim.catalogue import FILES, OFFICIAL_WEIGHTS
 from mmvim.engine import group_table
 from mmvim.miniature.data_sets import ensure_miniature
 
 ROOT = Path(__file__).resolve().parents[2]
 GROUPS = ROOT / 'tests' / 'data' / 'optim_groups'
 # Folders of configs, and how many are in them at least.
-FAMILIES = {'vim': 15, 'vmamba': 15, 'mambaout': 6, 'baselines': 12}
+FAMILIES = {
+    'vim': 15, 'vmamba': 15, 'localvim': 8, 'localvmamba': 6, 'efficientvmamba': 12, 'plainmamba': 9, 'mambaout': 6,
+    'mambavision': 6, 'baselines': 12,
+}  # fmt: skip
 CONFIGS = sorted(p.relative_to(ROOT / 'configs') for family in FAMILIES for p in ROOT.glob(f'configs/{family}/*.py'))
 NAMES = [str(path.with_suffix('')) for path in CONFIGS if not path.stem.endswith('_imagenet')]
 # They are evaluated and not trained; tests/test_models/test_classifiers.py runs them.
@@ -68,7 +71,7 @@ def test_there_are_configs() -> None:
     for family, count in FAMILIES.items():
         assert sum(name.startswith(f'{family}/') for name in NAMES) >= count
     assert len(FOREIGN) == 2
-    assert len(CLASSIFIERS) == 19
+    assert len(CLASSIFIERS) == 36
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -124,8 +127,9 @@ def test_nothing_inherits_from_another_family(name: str) -> None:
     def bases(path: Path) -> set[str]:
         return {path.stem}.union(*(bases(base) for base in _bases(path)))
 
-    family = next((family for family in ('vmamba', 'mambaout', 'vim') if family in name), 'none')
-    foreign = {'vim', 'vmamba', 'mambaout', 'resnet'} - {family, 'resnet' if 'resnet' in name else ''}
+    families = ('efficientvmamba', 'plainmamba', 'vmamba', 'mambaout', 'mambavision', 'vim')
+    family = next((family for family in families if family in name), 'none')
+    foreign = {*families, 'resnet'} - {family, 'resnet' if 'resnet' in name else ''}
     parts = {part for stem in bases(ROOT / 'configs' / f'{name}.py') for part in stem.split('_')}
     assert not parts & foreign
 
@@ -137,11 +141,13 @@ def test_training_step(name: str) -> None:
     np.random.seed(0)
     cfg = read(name)
     size = (56, 88)
+    if 'window_sizes' in cfg.model.backbone:
+        cfg.model.backbone.window_sizes = (5, 3)  # those of large images only take time here
     if 'size' in cfg.model.data_preprocessor:
         cfg.model.data_preprocessor.size = size
     else:
         cfg.model.data_preprocessor.pad_size_divisor = 1
-        rcnn = cfg.model.train_cfg.rcnn
+        rcnn = cfg.model.train_cfg.get('rcnn', [])
         for stage in rcnn if isinstance(rcnn, list) else [rcnn]:
             stage.sampler.num = 16
     model = build(cfg, 'cpu')
@@ -152,7 +158,7 @@ def test_training_step(name: str) -> None:
     assert loss > 0
 
 
-@pytest.mark.parametrize('name', [name for name in BUILT if 'mask_rcnn' in name])
+@pytest.mark.parametrize('name', [name for name in BUILT if 'mask_rcnn' in name or 'retinanet' in name])
 def test_images_are_padded(name: str) -> None:
     cfg = read(name)
     model = build(cfg, 'meta')
@@ -169,7 +175,7 @@ def test_parameter_groups(name: str) -> None:
     cfg = read(name)
     wrapper = build_optim_wrapper(build(cfg, 'meta'), cfg.optim_wrapper)
     table = [str(row) for row in group_table(wrapper)]
-    # An official form has the parameters and the groups of the form beside it.
+    # An official form has the parameters and the groups of the form beside it, unless it has a file of its own.
     stem = Path(name).name
     file = GROUPS / f'{stem}.txt'
     if not file.exists():
@@ -242,6 +248,104 @@ def test_parameter_groups(name: str) -> None:
             },
         ),
         (
+            'mambavision/cascade_mask_rcnn_mambavision_b_3x_coco',
+            {
+                'backbone.patch_embed.norm1.weight': (2e-4, 0.05),
+                'backbone.levels.0.blocks.0.conv1.bias': (2e-4, 0.05),
+                'backbone.levels.0.blocks.0.norm.weight': (2e-4, 0.0),
+                'backbone.levels.2.blocks.0.norm2.bias': (2e-4, 0.0),
+                'backbone.levels.2.blocks.0.gamma_1': (2e-4, 0.05),
+                'backbone.levels.2.blocks.0.mixer.A_logs': (2e-4, 0.05),
+                'backbone.levels.2.blocks.0.mixer.Ds': (2e-4, 0.05),
+                'backbone.levels.2.blocks.0.mixer.dt_projs_bias': (2e-4, 0.05),
+                'backbone.levels.3.blocks.4.mixer.qkv.bias': (2e-4, 0.05),
+                'backbone.outnorm3.weight': (2e-4, 0.0),
+                'roi_head.bbox_head.0.shared_convs.0.bn.weight': (2e-4, 0.05),
+            },
+        ),
+        (
+            'efficientvmamba/mask_rcnn_efficientvmamba_t_coco',
+            {
+                'backbone.patch_embed.0.norm.weight': (1e-4, 0.05),
+                'backbone.layers.0.downsample.norm.bias': (1e-4, 0.0),
+                'backbone.layers.0.blocks.0.norm.weight': (1e-4, 0.0),
+                'backbone.layers.0.blocks.0.se.norm.bias': (1e-4, 0.0),
+                'backbone.layers.0.blocks.0.op.out_norm.weight': (1e-4, 0.0),
+                'backbone.layers.0.blocks.0.op.A_logs': (1e-4, 0.05),
+                'backbone.layers.0.blocks.0.op.Ds': (1e-4, 0.05),
+                'backbone.layers.0.blocks.0.op.dt_projs_bias': (1e-4, 0.05),
+                'backbone.layers.0.blocks.0.conv_branch.1.weight': (1e-4, 0.05),
+                'backbone.layers.2.blocks.0.conv_pw.1.bias': (1e-4, 0.05),
+                'backbone.outnorm0.weight': (1e-4, 0.0),
+            },
+        ),
+        (
+            'plainmamba/mask_rcnn_plainmamba_l1_coco',
+            {
+                'backbone.pos_embed': (1e-4, 0.0),
+                'backbone.level_embed': (1e-4, 0.0),
+                'backbone.patch_embed.stem.1.weight': (1e-4, 0.05),
+                'backbone.patch_embed.stem.1.bias': (1e-4, 0.0),
+                'backbone.layers.0.norm.weight': (1e-4, 0.0),
+                'backbone.layers.0.mamba.A_logs': (1e-4, 0.0),
+                'backbone.layers.0.mamba.Ds': (1e-4, 0.0),
+                'backbone.layers.0.mamba.direction_Bs': (1e-4, 0.0),
+                'backbone.layers.0.mamba.dt_projs_bias': (1e-4, 0.0),
+                'backbone.layers.0.mamba.dt_projs_weight': (1e-4, 0.05),
+                'backbone.interactions.0.injector.gamma': (1e-4, 0.05),
+                'backbone.ad_norm1.weight': (1e-4, 0.0),
+                'neck.lateral_convs.0.bn.weight': (1e-4, 0.05),
+                'rpn_head.rpn_cls.bias': (1e-4, 0.0),
+            },
+        ),
+        (
+            'plainmamba/upernet_plainmamba_l1_ade20k',
+            {
+                'backbone.pos_embed': (6e-5, 0.0),
+                'backbone.outnorm5.weight': (6e-5, 0.0),
+                'backbone.norm_f.weight': (6e-5, 0.01),
+                'backbone.layers.0.mamba.A_logs': (6e-5, 0.0),
+                'backbone.layers.0.mamba.direction_Bs': (6e-5, 0.0),
+                'backbone.layers.0.mamba.dt_projs_bias': (6e-5, 0.01),
+                'backbone.layers.0.mamba.in_proj.bias': (6e-5, 0.01),
+                'decode_head.fpn_bottleneck.bn.weight': (6e-5, 0.01),
+            },
+        ),
+        (
+            'localvim/mask_rcnn_localvim_t_coco_official',
+            {
+                'backbone.pos_embed': (1e-4 * 0.7**13, 0.0),
+                'backbone.patch_embed.proj.bias': (1e-4 * 0.7**13, 0.05),
+                'backbone.layers.0.mixer.A_logs': (1e-4, 0.05),
+                'backbone.layers.0.norm.bias': (1e-4, 0.05),
+                'backbone.layers.19.mixer.attn.norm.weight': (1e-4, 0.05),
+                'backbone.outnorm0.weight': (1e-4, 0.05),
+            },
+        ),
+        (
+            'localvim/upernet_localvim_t_ade20k',
+            {
+                'backbone.pos_embed': (6e-5, 0.0),
+                'backbone.layers.0.mixer.Ds': (6e-5, 0.01),
+                'backbone.layers.0.mixer.conv1d_bias': (6e-5, 0.01),
+                'backbone.layers.0.mixer.attn.norm.bias': (6e-5, 0.0),
+                'backbone.layers.0.mixer.attn.global_reduce.bias': (6e-5, 0.01),
+                'backbone.layers.19.norm.weight': (6e-5, 0.0),
+                'backbone.outnorm3.bias': (6e-5, 0.0),
+                'decode_head.fpn_bottleneck.bn.weight': (6e-5, 0.01),
+            },
+        ),
+        (
+            'localvmamba/mask_rcnn_localvmamba_t_coco',
+            {
+                'backbone.patch_embed.0.norm.weight': (1e-4, 0.05),
+                'backbone.layers.0.downsample.norm.bias': (1e-4, 0.0),
+                'backbone.layers.2.blocks.8.op.attn.norm.weight': (1e-4, 0.0),
+                'backbone.layers.2.blocks.8.op.attn.channel_select.bias': (1e-4, 0.05),
+                'backbone.layers.2.blocks.8.op.A_logs': (1e-4, 0.05),
+            },
+        ),
+        (
             'vmamba/upernet_vmamba_v0_b_ade20k',
             {
                 'backbone.patch_embed.0.norm.weight': (6e-5, 0.0),
@@ -277,18 +381,17 @@ def test_metafile_and_readme_name_every_config(family: str) -> None:
         assert f'[{name}]({name}.py)' in readme
         assert ('Results' in model) == ('Weights' in model), 'a result needs weights that somebody can check'
         if 'Weights' in model:
-            file = model['Weights'].rpartition('/')[2]
+            (file,) = {file.name for file in FILES.values() if file.address == model['Weights']}
+            # The page, and with it the release, is that of the address.
+            assert OFFICIAL_WEIGHTS[file].rpartition('/')[2].split('.')[0] in model['Weights']
             row = next(line for line in readme.splitlines() if f'[{name}]({name}.py)' in line)
             cells = [cell.strip() for cell in row.split('|')]
             results = [value for result in model['Results'] for value in result['Metrics'].values()]
             if f'{family}/{name}' in CLASSIFIERS:
-                assert file in OFFICIAL_WEIGHTS
                 assert {f'`{file}`', f'{results[0]:.1f}'} <= {*cells}
             else:
-                release = model['Weights'].rpartition('%23')[2].split('/')[0]
-                assert OFFICIAL_WEIGHTS[file].rpartition('%23')[2] == release
                 assert f'`{file}`' in cells[-2]
-                assert [str(value) for value in results] == cells[4:6]
+                assert [str(value) for value in results] == cells[4 : 4 + len(results)]
     index = yaml.safe_load((ROOT / 'model-index.yml').read_text())
     assert f'configs/{family}/metafile.yml' in index['Import']
 
@@ -354,6 +457,35 @@ def test_what_is_missing_is_named(name: str, monkeypatch: pytest.MonkeyPatch) ->
         build(cfg, 'cpu')
 
 
+def test_mambavision_recipe() -> None:
+    """Upstream's numbers; the rate of dropped paths is that which its code takes, whatever its configs say."""
+    windows = {'t': (64, 32), 's': (160, 56), 'b': (64, 32)}
+    rates = {'t': (1e-4, 5e-5), 's': (1e-4, 6e-5), 'b': (2e-4, 5e-5)}
+    for variant in 'tsb':
+        detection = read(f'mambavision/cascade_mask_rcnn_mambavision_{variant}_3x_coco')
+        segmentation = read(f'mambavision/upernet_mambavision_{variant}_ade20k')
+        for cfg, rate, decay in zip((detection, segmentation), rates[variant], (0.05, 0.01), strict=True):
+            optimizer = cfg.optim_wrapper.optimizer
+            assert (optimizer.type, optimizer.lr, optimizer.weight_decay) == ('AdamW', rate, decay)
+            assert cfg.model.backbone.drop_path_rate == 0.2
+            assert cfg.auto_scale_lr.base_batch_size == 8 * cfg.train_dataloader.batch_size == 16
+        assert detection.model.backbone.window_sizes == (112, 56)
+        assert segmentation.model.backbone.window_sizes == windows[variant]
+        assert detection.train_cfg.max_epochs == 36 == detection.param_scheduler[1].end
+        assert detection.param_scheduler[1].milestones == [27, 33]
+        heads = detection.model.roi_head.bbox_head
+        assert [head.bbox_coder.target_stds[2] for head in heads] == [0.2, 0.1, 0.067]
+        assert {(head.loss_bbox.type, head.norm_cfg.type, head.reg_class_agnostic) for head in heads} == {
+            ('GIoULoss', 'SyncBN', False)
+        }
+        assert segmentation.train_cfg.max_iters == segmentation.param_scheduler[1].end == 160000
+        assert segmentation.crop_size == (512, 512) and segmentation.model.test_cfg.mode == 'whole'
+    crops = {
+        name: read(f'mambavision/mambavision_{name}_imagenet').test_pipeline[0].resize for name in ('t', 't2', 's')
+    }
+    assert crops == {'t': 224, 't2': 228, 's': 240}  # 224 / 1.0, 0.98, 0.93, rounded down
+
+
 def test_mambaout_recipe() -> None:
     """What the paper states, and what we chose where it states nothing."""
     for variant, drop_path in (('t', 0.3), ('s', 0.4), ('b', 0.6)):
@@ -369,6 +501,79 @@ def test_mambaout_recipe() -> None:
         assert detection.train_pipeline[2].scale == (1333, 800)
         assert segmentation.train_cfg.max_iters == segmentation.param_scheduler[1].end == 160000
         assert segmentation.crop_size == (512, 512) and segmentation.model.test_cfg.mode == 'whole'
+
+
+def test_efficientvmamba_recipes() -> None:
+    """The authors' config of Mask R-CNN; what the paper states of the others, whose code is not published."""
+    for variant in 'tsb':
+        short, long, retinanet = (
+            read(f'efficientvmamba/{method}_efficientvmamba_{variant}{extra}_coco')
+            for method, extra in (('mask_rcnn', ''), ('mask_rcnn', '_3x'), ('retinanet', ''))
+        )
+        segmentation = read(f'efficientvmamba/upernet_efficientvmamba_{variant}_ade20k')
+        assert (short.train_cfg.max_epochs, long.train_cfg.max_epochs, retinanet.train_cfg.max_epochs) == (12, 36, 12)
+        assert (short.param_scheduler[1].milestones, long.param_scheduler[1].milestones) == ([8, 11], [27, 33])
+        optimizers = [cfg.optim_wrapper.optimizer for cfg in (short, long, retinanet, segmentation)]
+        assert [(o.type, o.lr, o.weight_decay) for o in optimizers] == [
+            ('AdamW', 1e-4, 0.05), ('AdamW', 1e-4, 0.05), ('AdamW', 1e-4, 1e-4), ('AdamW', 6e-5, 0.01)
+        ]  # fmt: skip
+        assert {cfg.model.backbone.drop_path_rate for cfg in (short, long, retinanet, segmentation)} == {0.1}
+        assert segmentation.train_cfg.max_iters == 160000 and segmentation.crop_size == (512, 512)
+
+
+def test_plainmamba_recipes() -> None:
+    for variant, drop_path, heads in (('l1', 0.1, 6), ('l2', 0.2, 6), ('l3', 0.3, 8)):
+        detectors = [read(f'plainmamba/{method}_plainmamba_{variant}_coco') for method in ('mask_rcnn', 'retinanet')]
+        segmentation = read(f'plainmamba/upernet_plainmamba_{variant}_ade20k')
+        for cfg in (*detectors, segmentation):
+            backbone = cfg.model.backbone
+            assert backbone.raster_parameters and backbone.double_dt_bias and backbone.drop_path_rate == drop_path
+            assert cfg.sync_bn == 'torch' and cfg.auto_scale_lr.base_batch_size == 16
+        for cfg in detectors:
+            assert (cfg.optim_wrapper.optimizer.lr, cfg.optim_wrapper.optimizer.weight_decay) == (1e-4, 0.05)
+            assert (cfg.param_scheduler[0].end, cfg.param_scheduler[1].milestones) == (500, [8, 11])
+            attention = build(cfg, 'meta').backbone.interactions[0].injector.attn
+            assert attention.shape == (heads, 3, 4)
+        masks, boxes = detectors
+        assert masks.train_dataloader.dataset.filter_cfg.filter_empty_gt is False
+        assert boxes.train_dataloader.dataset.filter_cfg.filter_empty_gt is True
+        assert masks.model.roi_head.bbox_head.type == 'Shared4Conv1FCBBoxHead'
+        assert 'clip_grad' not in masks.optim_wrapper and boxes.optim_wrapper.clip_grad.max_norm == 35
+        assert [cfg.default_hooks.checkpoint.save_best for cfg in detectors] == ['coco/segm_mAP', 'coco/bbox_mAP']
+        assert (segmentation.optim_wrapper.optimizer.lr, segmentation.optim_wrapper.optimizer.weight_decay) == (
+            6e-5,
+            0.01,
+        )
+        assert segmentation.model.auxiliary_head.in_index == 3 and segmentation.model.test_cfg.mode == 'whole'
+        assert segmentation.test_dataloader.dataset.pipeline[2] == {'type': 'ResizeToMultiple', 'size_divisor': 32}
+
+
+def test_localmamba_recipes() -> None:
+    """The numbers of upstream's configs, and in the official forms what its models do otherwise."""
+    for size, width in (('t', 192), ('s', 384)):
+        for form in ('', '_official'):
+            segmentation = read(f'localvim/upernet_localvim_{size}_ade20k{form}')
+            detection = read(f'localvim/mask_rcnn_localvim_{size}_coco{form}')
+            for cfg, side in ((segmentation, 512), (detection, 1024)):
+                backbone = cfg.model.backbone
+                assert (backbone.pretrain_img_size, backbone.drop_path_rate) == (side, 0.1)
+                quirks = {'feature': 'branch', 'norm': 'layer', 'legacy_reverse': True} if form else {}
+                assert {
+                    key: backbone[key] for key in ('feature', 'norm', 'legacy_reverse') if key in backbone
+                } == quirks
+            assert segmentation.model.decode_head.in_channels == [width] * 4 and segmentation.model.neck is None
+            assert segmentation.model.backbone.out_indices == (4, 9, 14, 19)
+            assert segmentation.train_cfg.max_iters == 160000 and segmentation.model.test_cfg.mode == 'whole'
+            optimizer = segmentation.optim_wrapper.optimizer
+            assert (optimizer.lr, optimizer.weight_decay) == (6e-5, 0.01)
+            optimizer = detection.optim_wrapper.optimizer
+            assert (optimizer.lr, optimizer.weight_decay, detection.train_cfg.max_iters) == (1e-4, 0.05, 184375)
+            assert detection.optim_wrapper.clip_grad.max_norm == 35 and detection.model.rpn_head.num_convs == 2
+    for size, rates in (('t', (0.2, 0.1)), ('s', (0.2, 0.2))):
+        names = [f'mask_rcnn_localvmamba_{size}_coco', f'upernet_localvmamba_{size}_ade20k']
+        found = tuple(read(f'localvmamba/{name}').model.backbone.drop_path_rate for name in names)
+        assert found == rates
+        assert read(f'localvmamba/mask_rcnn_localvmamba_{size}_3x_coco').train_cfg.max_epochs == 36
 
 
 @pytest.mark.parametrize('method', ['upernet', 'cascade_mask_rcnn'])

@@ -206,7 +206,7 @@ FIXED = ['segmentor.py', 'segmentor.pth', '--out', 'bad', '--size', '64x64', '--
             ],
             'fixes the number of steps',
         ),
-        (['segmentor.py', 'segmentor.pth', '--to', 'onnx', '--out', 'bad', '--size', '2x2'], 'at least'),
+        (['segmentor.py', 'segmentor.pth', '--to', 'onnx', '--out', 'bad', '--size', '2x2'], 'below 32x32'),
         (['segmentor.py', 'segmentor.pth', '--to', 'onnx', '--out', 'bad', '--part', 'neck'], 'take --part backbone'),
     ],
 )
@@ -264,7 +264,7 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=sentence):
             evaluate(arguments)
     with pytest.raises(UserError, match='leave --amp out'):
-        demo(['data', 'files/segmentor.onnx', '--amp', '--out', 'bad'])
+        demo(['picture.png', 'files/segmentor.onnx', '--amp', '--out', 'bad'])
 
 
 def test_code_in_a_description_is_not_run(tmp_path: Path) -> None:

@@ -9,9 +9,16 @@ from golden import Golden
 from mmengine.config import Config
 from official import CLASSIFIERS as VIM_FILES
 from official import official_shapes
+from official_efficientvmamba import CLASSIFIERS as EFFICIENTVMAMBA_FILES
+from official_efficientvmamba import classifier_shapes as efficientvmamba_shapes
+from official_localmamba import LOCALVIM, LOCALVMAMBA, localvim_shapes, localvmamba_shapes
 from official_mambaout import VARIANTS as MAMBAOUT
 from official_mambaout import as_in_timm
 from official_mambaout import classifier_shapes as mambaout_shapes
+from official_mambavision import VARIANTS as MAMBAVISION
+from official_mambavision import classifier_shapes as mambavision_shapes
+from official_plainmamba import VARIANTS as PLAINMAMBA
+from official_plainmamba import classifier_shapes as plainmamba_shapes
 from official_vmamba import CLASSIFIERS as VMAMBA_FILES
 from official_vmamba import classifier_shapes as vmamba_shapes
 
@@ -26,7 +33,12 @@ CLASSIFIERS = [model for model in MODELS if model.task == 'imagenet']
 SHAPES = {
     **{file: official_shapes(f'{variant}_cls') for variant, (file, _) in VIM_FILES.items()},
     **{file: vmamba_shapes(arch) for arch, file in VMAMBA_FILES.items()},
+    **{file: localvim_shapes(*how) for file, how in LOCALVIM.items()},
+    **{file: localvmamba_shapes(arch) for file, arch in LOCALVMAMBA.items()},
     **{f'mambaout_{variant}.pth': mambaout_shapes(variant) for variant in MAMBAOUT},
+    **{file: mambavision_shapes(variant) for variant, (file, *_) in MAMBAVISION.items()},
+    **{file: efficientvmamba_shapes(arch) for arch, (file, _) in EFFICIENTVMAMBA_FILES.items()},
+    **{file: plainmamba_shapes(arch) for arch, (file, *_) in PLAINMAMBA.items()},
 }
 
 
@@ -40,11 +52,17 @@ def test_takes_the_published_file(model) -> None:
     """Every tensor of the published file has its place, and no other is left."""
     with torch.device('meta'):
         classifier = build(model.name)
-    shapes = SHAPES[model.weights.name]
+    # LocalVim's files have tables of rotations, which are computed.
+    shapes = {key: shape for key, shape in SHAPES[model.weights.name].items() if not key.startswith('rope.')}
     assert sum(p.numel() for p in classifier.parameters()) == model.parameters
-    assert model.parameters == sum(torch.Size(shape).numel() for shape in shapes.values())
+    no_parameters = ('running_mean', 'running_var', 'num_batches_tracked')
+    counted = [torch.Size(shape).numel() for key, shape in shapes.items() if not key.endswith(no_parameters)]
+    assert model.parameters == sum(counted)
     official = to_official(to_classifier(classifier.state_dict()))
-    assert {key: list(tensor.shape) for key, tensor in official.items()} == shapes
+    # Names of PlainMamba's files begin as those of our classifiers do.
+    assert {key: list(tensor.shape) for key, tensor in official.items()} == {
+        key.removeprefix('backbone.'): shape for key, shape in shapes.items()
+    }
 
 
 @pytest.mark.parametrize(
@@ -53,7 +71,12 @@ def test_takes_the_published_file(model) -> None:
         ('vim_t_imagenet', 'vim_tiny_cls_224'),
         ('vim_t_plus_imagenet', 'vim_tiny_plus_cls_224'),
         ('vmamba_t_imagenet', 'vmamba_tiny_s1l8_cls_224'),
+        ('localvim_t_imagenet', 'localvim_tiny_cls_224'),
+        ('localvim_t_cls_imagenet', 'localvim_tiny_middle_cls_224'),
+        ('localvmamba_t_imagenet', 'localvmamba_tiny_cls_224'),
         ('mambaout_femto_imagenet', 'mambaout_femto_224x224'),
+        ('mambavision_t_imagenet', 'mambavision_tiny_224x224'),
+        ('efficientvmamba_t_imagenet', 'efficientvmamba_tiny_cls_224x224'),
     ],
 )
 def test_logits_of_the_official_code(name: str, golden: str) -> None:
@@ -61,7 +84,7 @@ def test_logits_of_the_official_code(name: str, golden: str) -> None:
     classifier = build(name)
     report = load_model(classifier, {'model': filled_state_dict(SHAPES[file])}, file)
     assert report.matched == report.total == len(classifier.state_dict())
-    assert not report.left_out and not report.new
+    assert all(reason == 'computed' for reason in report.left_out.values()) and not report.new
     golden = Golden(golden)
     about = golden.info.get('input', golden.info)
     with torch.no_grad():
@@ -69,7 +92,7 @@ def test_logits_of_the_official_code(name: str, golden: str) -> None:
     if 'full' in golden.info['arrays']['logits']:
         golden.assert_close('logits', logits, 5e-5)
     else:
-        golden.assert_near('logits', logits, 1e-5, 1e-4)
+        golden.assert_near('logits', logits, 2e-5, 1e-4)
 
 
 def test_names_of_timm() -> None:
@@ -81,8 +104,9 @@ def test_names_of_timm() -> None:
         assert torch.equal(tensor, theirs.state_dict()[name]), name
 
 
-def test_own_checkpoints() -> None:
-    classifier = build('vim_t_imagenet')
+@pytest.mark.parametrize('name', ['vim_t_imagenet', 'vmamba_t_imagenet', 'mambaout_femto_imagenet'])
+def test_own_checkpoints(name: str) -> None:
+    classifier = build(name)
     state = {key: torch.rand_like(tensor) for key, tensor in classifier.state_dict().items()}
     load_model(classifier, {'state_dict': dict(state)}, 'iter_1.pth')
     assert all(torch.equal(tensor, state[key]) for key, tensor in classifier.state_dict().items())

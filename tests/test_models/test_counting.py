@@ -8,12 +8,23 @@ import torch
 from mmengine.analysis import FlopAnalyzer, get_model_complexity_info
 
 from mmvim.analysis.flops import count_operations
-from mmvim.models import DeiT, MambaOut, Vim, VMamba
+from mmvim.models import (
+    DeiT,
+    EfficientVMamba,
+    LocalVim,
+    LocalVMamba,
+    MambaOut,
+    MambaVision,
+    PlainMamba,
+    Vim,
+    VMamba,
+)
 from mmvim.models.backbones.base import Backbone
 from mmvim.ops import scan, walk_conv, walks
 from mmvim.ops.testing import BACKENDS, scan_case
 
 PATCHES = {'embed_dims': 32, 'depth': 2, 'patch_size': 16, 'patch_stride': 8}
+HYBRID = {'embed_dims': 16, 'stem_dims': 8, 'depths': (1, 1, 3, 2), 'heads': (2, 2)}
 STAGES = {'embed_dims': 16, 'depths': (1, 2)}
 BUILD: dict[str, Callable[[], Backbone]] = {
     'vim': partial(Vim, PATCHES),
@@ -22,7 +33,14 @@ BUILD: dict[str, Callable[[], Backbone]] = {
     'vmamba': partial(VMamba, STAGES, out_indices=(0, 1)),
     'vmamba v0': partial(VMamba, {**STAGES, 'd_state': 16, 'gate': True, 'mlp_ratio': 0.0}, out_indices=1),
     'vmamba, other walks': partial(VMamba, STAGES, out_indices=1, walks='strided'),
+    'localvim': partial(LocalVim, PATCHES),
+    'localvmamba': partial(LocalVMamba, STAGES, out_indices=(0, 1)),
     'mambaout': partial(MambaOut, {'embed_dims': (16, 24), 'depths': (1, 2)}, out_indices=(0, 1)),
+    'mambavision': partial(MambaVision, HYBRID),
+    'efficientvmamba': partial(
+        EfficientVMamba, {'embed_dims': (16, 24), 'depths': (1, 2), 'scan_stages': 1}, out_indices=1
+    ),
+    'plainmamba': partial(PlainMamba, {'embed_dims': 32, 'depth': 2, 'conv_blocks': (0,)}),
     'deit': partial(DeiT, {'embed_dims': 32, 'depth': 2, 'heads': 2}),
 }
 
@@ -32,11 +50,14 @@ def test_models(build: Callable[[], Backbone]) -> None:
     with torch.device('meta'):
         own = count_operations(build().eval(), torch.rand(1, 3, 72, 56))['total']
     counter = FlopAnalyzer(build().eval(), (torch.rand(1, 3, 72, 56),))
-    assert counter.total() == own
+    # mmengine counts BatchNorm, which becomes a part of the convolution in front of it; the rule here does not.
+    assert counter.total() - counter.by_operator()['batch_norm'] == own
     assert not [name for name in counter.unsupported_ops() if 'mmvim' in name]
 
 
-@pytest.mark.parametrize(('build', 'published'), [(VMamba, 4.9), (MambaOut, 4.5)])  # in G, by the authors
+@pytest.mark.parametrize(
+    ('build', 'published'), [(VMamba, 4.9), (MambaOut, 4.5), (EfficientVMamba, 0.8)]
+)  # in G, by the authors
 def test_complexity_info(build: Callable[..., Backbone], published: float) -> None:
     backbone = build('tiny', out_indices=(3,)).eval()
     info = get_model_complexity_info(backbone, (3, 224, 224), show_table=False, show_arch=False)

@@ -12,22 +12,47 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mmvim.models import DeiT, MambaOut, Vim, VMamba
+from mmvim.models import (
+    DeiT,
+    EfficientVMamba,
+    LocalVim,
+    LocalVMamba,
+    MambaOut,
+    MambaVision,
+    PlainMamba,
+    Vim,
+    VMamba,
+)
 from mmvim.models.backbones.base import Backbone
 from mmvim.models.backbones.plain import PlainBackbone
 
 STAGES = {'embed_dims': 16, 'depths': (1, 1, 2, 1)}
 GATED = {'ssm_ratio': 2.0, 'd_state': 4, 'gate': True, 'conv_bias': True, 'mlp_ratio': 0.0}
 PATCHES = {'embed_dims': 32, 'depth': 4, 'patch_size': 16, 'patch_stride': 16, 'd_state': 4}
+CONTINUOUS = {'embed_dims': 32, 'depth': 4, 'conv_blocks': (1,), 'd_state': 4, 'd_conv': 3}
 BUILD: dict[str, Callable[..., Backbone]] = {
     'vim': partial(Vim, PATCHES),
     'vim with a class token': partial(Vim, PATCHES, with_cls_token=True, final_norm=True),
     'vim with rope': partial(Vim, PATCHES, rope=True, rope_residual=True),
     'vim with branches': partial(Vim, PATCHES, feature='branch'),
+    'localvim': partial(LocalVim, PATCHES),
+    'localvim with a class token': partial(LocalVim, PATCHES, with_cls_token=True, final_norm=True),
+    'localvim as its authors have it': partial(
+        LocalVim, PATCHES, directions=('v', 'w2', 'w7_flip'), feature='branch', norm='layer', legacy_reverse=True
+    ),
+    'localvmamba': partial(LocalVMamba, {**STAGES, 'd_state': 4}, directions=[['h', 'w7'], *4 * [['v', 'w2_flip']]]),
     'deit': partial(DeiT, {'embed_dims': 32, 'depth': 4, 'heads': 2}),
     'vmamba': partial(VMamba, STAGES),
     'vmamba v0': partial(VMamba, {**STAGES, **GATED, 'patch_embed': 'plain', 'downsample': 'merge'}),
     'mambaout': partial(MambaOut, {'embed_dims': (16, 24, 32, 40), 'depths': (1, 1, 2, 1)}),
+    'mambavision': partial(
+        MambaVision,
+        {'embed_dims': 16, 'stem_dims': 8, 'depths': (1, 1, 3, 2), 'heads': (2, 4), 'layer_scale': 0.5},
+        window_sizes=(3, 2),
+    ),
+    'efficientvmamba': partial(EfficientVMamba, {'embed_dims': (16, 24, 32, 40), 'depths': (1, 1, 2, 1), 'd_state': 4}),
+    'plainmamba': partial(PlainMamba, CONTINUOUS),
+    'plainmamba as published': partial(PlainMamba, CONTINUOUS, raster_parameters=True, double_dt_bias=True),
 }
 # Names of weights as files written before have them, without the numbers of blocks and stages.
 NAMES = {
@@ -35,6 +60,18 @@ NAMES = {
         layers.N.mixer.conv1d_weight layers.N.mixer.conv1d_bias layers.N.mixer.dt_projs_weight
         layers.N.mixer.dt_projs_bias layers.N.mixer.in_proj.weight layers.N.mixer.out_proj.weight
         layers.N.mixer.x_proj_weight""",
+    'localvim': """pos_embed patch_embed.proj.* layers.N.norm.weight layers.N.mixer.A_logs layers.N.mixer.Ds
+        layers.N.mixer.conv1d_weight layers.N.mixer.conv1d_bias layers.N.mixer.dt_projs_weight
+        layers.N.mixer.dt_projs_bias layers.N.mixer.in_proj.weight layers.N.mixer.out_proj.weight
+        layers.N.mixer.x_proj_weight layers.N.mixer.attn.norm.* layers.N.mixer.attn.global_reduce.*
+        layers.N.mixer.attn.channel_select.* outnorm0.* outnorm1.* outnorm2.* outnorm3.*""",
+    'localvmamba': """patch_embed.N.conv.* patch_embed.N.norm.* layers.N.downsample.norm.*
+        layers.N.downsample.reduction.weight layers.N.blocks.N.norm.* layers.N.blocks.N.op.A_logs
+        layers.N.blocks.N.op.Ds layers.N.blocks.N.op.conv2d.* layers.N.blocks.N.op.dt_projs_weight
+        layers.N.blocks.N.op.dt_projs_bias layers.N.blocks.N.op.in_proj.weight layers.N.blocks.N.op.out_norm.*
+        layers.N.blocks.N.op.out_proj.weight layers.N.blocks.N.op.x_proj_weight layers.N.blocks.N.op.attn.norm.*
+        layers.N.blocks.N.op.attn.global_reduce.* layers.N.blocks.N.op.attn.channel_select.*
+        outnorm0.* outnorm1.* outnorm2.* outnorm3.*""",
     'deit': """pos_embed patch_embed.proj.* blocks.N.norm1.* blocks.N.attn.qkv.* blocks.N.attn.proj.* blocks.N.norm2.*
         blocks.N.mlp.fc1.* blocks.N.mlp.fc2.*""",
     'vmamba': """patch_embed.N.conv.* patch_embed.N.norm.* layers.N.downsample.conv.* layers.N.downsample.norm.*
@@ -46,6 +83,37 @@ NAMES = {
     'mambaout': """stem.conv1.* stem.conv2.* stem.norm1.* stem.norm2.* stages.N.downsample.conv.*
         stages.N.downsample.norm.* stages.N.blocks.N.norm.* stages.N.blocks.N.fc1.* stages.N.blocks.N.conv.*
         stages.N.blocks.N.fc2.* outnorm0.* outnorm1.* outnorm2.* outnorm3.*""",
+    'mambavision': """patch_embed.conv1.weight patch_embed.conv2.weight patch_embed.norm1.* patch_embed.norm2.*
+        levels.N.downsample.conv.weight levels.N.blocks.N.conv1.* levels.N.blocks.N.conv2.* levels.N.blocks.N.norm.*
+        levels.N.blocks.N.norm2.* levels.N.blocks.N.mixer.in_proj.weight levels.N.blocks.N.mixer.out_proj.weight
+        levels.N.blocks.N.mixer.conv1d_weight levels.N.blocks.N.mixer.x_proj_weight levels.N.blocks.N.mixer.A_logs
+        levels.N.blocks.N.mixer.Ds levels.N.blocks.N.mixer.dt_projs_weight levels.N.blocks.N.mixer.dt_projs_bias
+        levels.N.blocks.N.mixer.qkv.* levels.N.blocks.N.mixer.proj.* levels.N.blocks.N.mlp.fc1.*
+        levels.N.blocks.N.mlp.fc2.* levels.N.blocks.N.gamma_1 levels.N.blocks.N.gamma_2
+        outnorm0.* outnorm1.* outnorm2.* outnorm3.*"""
+    + ''.join(
+        f' {norm}.{leaf}'
+        for norm in ('patch_embed.norm1', 'patch_embed.norm2', 'levels.N.blocks.N.norm', 'levels.N.blocks.N.norm2')
+        for leaf in ('running_mean', 'running_var', 'num_batches_tracked')
+    ),
+    'efficientvmamba': """patch_embed.N.conv.* patch_embed.N.norm.* layers.N.downsample.norm.*
+        layers.N.downsample.reduction.weight layers.N.blocks.N.norm.* layers.N.blocks.N.op.A_logs
+        layers.N.blocks.N.op.Ds layers.N.blocks.N.op.conv2d.* layers.N.blocks.N.op.dt_projs_weight
+        layers.N.blocks.N.op.dt_projs_bias layers.N.blocks.N.op.in_proj.weight
+        layers.N.blocks.N.op.out_norm.* layers.N.blocks.N.op.out_proj.weight
+        layers.N.blocks.N.op.x_proj_weight layers.N.blocks.N.conv_branch.N.*
+        layers.N.blocks.N.conv_branch.N.STATE layers.N.blocks.N.se.norm.*
+        layers.N.blocks.N.se.global_reduce.* layers.N.blocks.N.se.channel_select.*
+        layers.N.blocks.N.conv_pw.N.* layers.N.blocks.N.conv_pw.N.STATE
+        layers.N.blocks.N.conv_dw.N.* layers.N.blocks.N.conv_dw.N.STATE
+        layers.N.blocks.N.conv_pw2.N.* layers.N.blocks.N.conv_pw2.N.STATE
+        layers.N.blocks.N.se.conv_reduce.* layers.N.blocks.N.se.conv_expand.* outnorm0.*
+        outnorm1.* outnorm2.* outnorm3.*""",
+    'plainmamba': """pos_embed patch_embed.stem.N.* patch_embed.stem.N.STATE patch_embed.convs.N.*
+        patch_embed.convs.N.STATE patch_embed.projection.* layers.N.norm.* layers.N.dw.N.* layers.N.dw.N.STATE
+        layers.N.mamba.A_logs layers.N.mamba.Ds layers.N.mamba.direction_Bs layers.N.mamba.x_proj_weight
+        layers.N.mamba.dt_projs_weight layers.N.mamba.dt_projs_bias layers.N.mamba.in_proj.* layers.N.mamba.conv2d.*
+        layers.N.mamba.out_proj.* outnorm0.* outnorm1.* outnorm2.* norm_f.*""",
 }
 EVERY = pytest.mark.parametrize('build', BUILD.values(), ids=BUILD)
 SHAPE = (2, 3, 64, 48)
@@ -105,7 +173,9 @@ def test_blocks_behind_the_last_output_are_not_computed(build: Callable, last: i
     assert ran == list(range(expected))
 
 
-@pytest.mark.parametrize('family', ['vmamba', 'vmamba v0', 'mambaout'])
+@pytest.mark.parametrize(
+    'family', ['localvmamba', 'vmamba', 'vmamba v0', 'mambaout', 'mambavision', 'efficientvmamba']
+)
 def test_outputs_without_norms(family: str) -> None:
     normed, bare = BUILD[family]().eval(), BUILD[family](out_norm=False).eval()
     assert bare.load_state_dict(normed.state_dict(), strict=False).unexpected_keys == [
@@ -120,6 +190,7 @@ def test_outputs_without_norms(family: str) -> None:
 def test_blocks_that_are_not_computed_stay_in_files(build: Callable) -> None:
     whole, early = build(out_indices=(0, 1, 2, 3)), build(out_indices=0)
     names = {name for name in whole.state_dict() if not name.startswith(('outnorm1', 'outnorm2', 'outnorm3'))}
+    names -= {'norm_f.weight', 'norm_f.bias'} - set(early.state_dict())  # of the last block's output alone, or of all
     assert set(early.state_dict()) == names
     assert all(p.requires_grad for p in early.parameters())
 
@@ -127,7 +198,11 @@ def test_blocks_that_are_not_computed_stay_in_files(build: Callable) -> None:
 @pytest.mark.parametrize('family', NAMES)
 def test_names_of_weights(family: str) -> None:
     names = {re.sub(r'\.\d+', '.N', name) for name in BUILD[family](out_indices=(0, 1, 2, 3)).state_dict()}
-    assert names == {name.replace('*', leaf) for name in NAMES[family].split() for leaf in ('weight', 'bias')}
+    leaves = {'*': ('weight', 'bias'), 'STATE': ('running_mean', 'running_var', 'num_batches_tracked')}
+    expected = set(NAMES[family].split())
+    for mark, ends in leaves.items():
+        expected = {name.replace(mark, leaf) for name in expected for leaf in ends}
+    assert names == expected
 
 
 @EVERY
@@ -147,11 +222,14 @@ def test_recomputing_blocks_changes_nothing(build: Callable) -> None:
     for backbone in (plain, saving):
         torch.manual_seed(1)
         sizes = []
+        embedding = getattr(backbone, getattr(backbone, 'embedding_name', 'patch_embed'))
+        embedding.register_forward_hook(lambda *_, s=sizes: s.clear())  # that is not computed again
         with torch.autograd.graph.saved_tensors_hooks(lambda t, s=sizes: s.append(t.numel()) or t, lambda t: t):
             outs = backbone(x)
         kept.append(sum(sizes))
         loss_of(outs).backward()
-        results.append([*outs, *(p.grad for p in backbone.parameters() if p.grad is not None)])
+        grads = [p.grad for p in backbone.parameters() if p.grad is not None]
+        results.append([*outs, *grads, *backbone.buffers()])  # a batch is counted once
     assert len(results[0]) == len(results[1]) and all(map(torch.equal, *results))
     assert kept[1] < 0.6 * kept[0]
 
@@ -217,7 +295,12 @@ def test_other_images(build: Callable, shape: tuple[int, ...]) -> None:
         build()(torch.rand(shape))
 
 
-@pytest.mark.parametrize(('family', 'side'), [('vim', 16), ('deit', 16), ('vmamba v0', 4)])
+@pytest.mark.parametrize(
+    ('family', 'side'),
+    [
+        ('vim', 16), ('localvim', 16), ('deit', 16), ('vmamba v0', 4), ('localvmamba', 4), ('efficientvmamba', 4),
+    ],
+)  # fmt: skip
 def test_images_smaller_than_a_patch(family: str, side: int) -> None:
     with pytest.raises(ValueError, match=f'{side - 1} x 64 pixels is smaller than a patch of {side} x {side}'):
         BUILD[family]()(torch.rand(1, 3, side - 1, 64))
@@ -241,7 +324,9 @@ def test_bad_arguments(build: Callable, options: dict, message: str) -> None:
         build(**options)
 
 
-@pytest.mark.parametrize('family', [Vim, DeiT, VMamba, MambaOut])
+@pytest.mark.parametrize(
+    'family', [Vim, DeiT, LocalVim, LocalVMamba, VMamba, MambaOut, MambaVision, EfficientVMamba, PlainMamba]
+)
 @pytest.mark.parametrize(
     ('arch', 'message'),
     [

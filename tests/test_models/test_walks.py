@@ -150,7 +150,10 @@ def test_a_name_of_ones_own(monkeypatch) -> None:
 @pytest.mark.parametrize(
     ('given', 'message'),
     [
-        ('snakes', "walks='snakes': expected one of 'bidirectional', 'cross', 'snake', 'strided', .*nearest: snake$"),
+        (
+            'snakes',
+            "walks='snakes': expected one of 'bidirectional', 'cross', 'rows', 'snake', 'strided', .*nearest: snake$",
+        ),
         ('spiral', "walks='spiral': expected one of .*, or a function of height and width$"),
         (['h', 'x'], "direction 'x': expected 'h', 'v' or 'wK'"),
     ],

@@ -4,7 +4,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import torch
+from mmengine.logging import HistoryBuffer
+
+from mmvim.models import VMamba
+
 REPOSITORY = Path(__file__).parents[2]
+SMALL = {'embed_dims': 16, 'depths': (1,)}
 TORCH_ALONE = """
 import sys
 for name in ('mmengine', 'mmcv', 'mmdet', 'mmseg', 'rich', 'cv2'):
@@ -40,12 +46,14 @@ print(ops.scan(u, u, -torch.ones(1, 4, 2), matrix, matrix, walks=walks).shape)
     assert '[1, 5, 4]' in run(TORCH_ALONE + code)
 
 
-def test_backbones_need_a_registry_and_torch() -> None:
-    """With of all mmengine a registry that keeps nothing, and of everything else that is installed here nothing."""
-    code = """
+def test_models_and_files_need_torch_alone(tmp_path: Path) -> None:
+    """Of everything else that is installed here nothing: models are built, filled from a file, and run."""
+    given = VMamba(SMALL, out_indices=0)
+    torch.nn.init.constant_(given.layers[0].blocks[0].norm.bias, 2.0)
+    torch.save({'state_dict': given.state_dict(), 'message_hub': HistoryBuffer([1.0], [1])}, tmp_path / 'w.pth')
+    code = f"""
 import sys
-from types import ModuleType
-import torch
+import torch, numpy
 
 class Refuse:
     def find_spec(self, name, path=None, target=None):
@@ -53,26 +61,23 @@ class Refuse:
         if top not in ('mmvim', 'numpy', 'sympy', 'torch') and top not in sys.stdlib_module_names:
             raise ModuleNotFoundError(name)
 
-class Registry:
-    def __init__(self, *_, **__): pass
-    def register_module(self, *_, module=None, **__): return module or (lambda cls: cls)
-
-sys.modules['mmengine'] = None
-import mmvim
+for name in ('mmengine', 'mmcv'):
+    sys.modules[name] = None
 sys.meta_path.insert(0, Refuse())
-registry = ModuleType('mmengine.registry')
-registry.Registry = Registry
-for name in ('DATASETS', 'HOOKS', 'METRICS', 'MODELS',
-             'OPTIM_WRAPPER_CONSTRUCTORS', 'OPTIM_WRAPPERS', 'RUNNERS', 'TRANSFORMS'):
-    setattr(registry, name, Registry())
-sys.modules |= {'mmengine': ModuleType('mmengine'), 'mmengine.registry': registry}
-from mmvim.models import MambaOut, Vim, VMamba
-vim = Vim({'embed_dims': 16, 'depth': 1, 'patch_size': 16, 'patch_stride': 16})
-vmamba = VMamba({'embed_dims': 16, 'depths': (1,)}, out_indices=0)
-mambaout = MambaOut({'embed_dims': (16,), 'depths': (1,)}, out_indices=0)
-print(*(model(torch.rand(1, 3, 32, 32))[0].shape[-1] for model in (vim, vmamba, mambaout)))
+from mmvim.models import DeiT, MambaOut, MambaVision, Vim, VMamba
+small = {SMALL}
+models = [
+    VMamba(small, out_indices=0, init_cfg={{'type': 'Pretrained', 'checkpoint': {str(tmp_path / 'w.pth')!r}}}),
+    Vim({{'embed_dims': 16, 'depth': 1, 'patch_size': 16, 'patch_stride': 16}}),
+    MambaOut({{'embed_dims': (16,), 'depths': (1,)}}, out_indices=0),
+    DeiT({{'embed_dims': 16, 'depth': 1, 'heads': 2}}),
+    MambaVision({{'embed_dims': 16, 'depths': (1, 1, 2), 'heads': (1,)}}, out_indices=2),
+]
+models[0].init_weights()
+print(*(model(torch.rand(1, 3, 32, 32))[0].shape[-1] for model in models))
+print(models[0].layers[0].blocks[0].norm.bias.sum().item())
 """
-    assert run(code) == '2 8 8\n'
+    assert run(code) == '8 2 8 2 2\n32.0\n'
 
 
 def test_leaves_downstream_packages_alone_and_says_nothing() -> None:

@@ -66,7 +66,7 @@ def _is_installed(name: str) -> bool:
 
 
 def test_backbones_run_without_openmmlab(bare_site: Path, tmp_path: Path) -> None:
-    """A dry run of the bench on the stand-in for mmengine; its files and titles say what they are."""
+    """A dry run of the bench with torch alone; its files and titles say what they are."""
     python = tmp_path / 'python'
     python.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
     python.chmod(0o755)

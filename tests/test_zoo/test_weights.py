@@ -144,3 +144,16 @@ def test_no_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(FileNotFoundError, match='leave --no-download out'):
         Weights(tmp_path, download=False).obtain(VIM)
     assert not asked
+
+
+def test_terms_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Before a file is downloaded that is not for everybody, and in the list of models."""
+    limited = [model for model in MODELS if model.family == 'MambaVision']
+    assert all('not for commercial use' in model.weights.terms for model in limited)
+    serve(monkeypatch, whole(), whole())
+    Weights(tmp_path).obtain(limited[0])
+    assert f'{limited[0].weights.name}: {limited[0].weights.terms}' in capsys.readouterr().err
+    Weights(tmp_path).obtain(VIM)
+    assert 'commercial' not in capsys.readouterr().err
+    rows = (Path(__file__).parents[2] / 'docs' / 'model_zoo.md').read_text().splitlines()
+    assert sum('not for commercial use |' in row for row in rows) == len(limited) == 12

@@ -1,4 +1,4 @@
-"""What Vim, VMamba and MambaOut cost over the image size, against DeiT, Swin and ResNet, on this machine.
+"""What Vim, VMamba, MambaOut and MambaVision cost over the image size, against DeiT, Swin and ResNet, on this machine.
 
     python tools/analysis/cost.py [--models vim_tiny deit_tiny ...] [--resolutions 224 512 1024] [--out DIR]
 
@@ -21,7 +21,10 @@ from mmvim.analysis.measure import machine
 from mmvim.analysis.models import NAMED, title
 from mmvim.commands import run_tool
 
-MODELS = ('vim_tiny', 'vmamba_tiny', 'mambaout_tiny', 'deit_tiny', 'deit_tiny_naive', 'swin_tiny', 'resnet_50')
+MODELS = (
+    'vim_tiny', 'vmamba_tiny', 'mambaout_tiny', 'mambavision_tiny', 'deit_tiny', 'deit_tiny_naive', 'swin_tiny',
+    'resnet_50',
+)  # fmt: skip
 RESOLUTIONS = (224, 384, 512, 768, 1024, 1248, 1536, 2048)
 
 

@@ -2,12 +2,12 @@
 
 from mmvim.errors import UserValueError
 
-from . import deit, mambaout, vim, vmamba
+from . import deit, efficientvmamba, localvim, localvmamba, mambaout, mambavision, plainmamba, vim, vmamba
 from .record import Layout, variant_of
 
 __all__ = ['LAYOUTS', 'Layout', 'add', 'variant_of']
 
-#: In the order in which a file is compared with them.
+#: In the order in which a file is compared with them: one whose blocks have more names than another's comes before it.
 LAYOUTS: list[Layout] = []
 
 
@@ -22,5 +22,6 @@ def add(layout: Layout) -> None:
     LAYOUTS.append(layout)
 
 
-for _module in (vim, vmamba, mambaout, deit):
+# LocalMamba's have all names of Vim's and VMamba's, and more; EfficientVMamba's those of VMamba's.
+for _module in (localvim, localvmamba, vim, efficientvmamba, vmamba, mambaout, mambavision, plainmamba, deit):
     add(_module.LAYOUT)

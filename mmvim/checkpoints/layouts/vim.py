@@ -38,7 +38,7 @@ _STRIDES = {14 * 14: 16, 27 * 27: 8}
 
 def fits(state: Mapping[str, Tensor]) -> bool:
     """Whether the names are those of a Vim, in the official layout or in ours."""
-    return any(key.endswith(('.mixer.A_b_log', '.mixer.A_logs')) for key in state)
+    return any(map(_SIGN.fullmatch, state))
 
 
 def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,12 +1,14 @@
 """What all backbones do in the same way: variants, outputs, frozen parts, depth of a parameter, weights from files."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from inspect import signature
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from mmvim.errors import UserTypeError, UserValueError
@@ -175,8 +177,23 @@ class Backbone(nn.Module):
 def run_block(owner: nn.Module, block: nn.Module, *inputs: Any) -> Tensor:
     """``block(*inputs)``, in training computed again by the backward pass if ``owner.with_cp`` asks for it."""
     if owner.with_cp and owner.training and torch.is_grad_enabled():
-        return checkpoint(block, *inputs, use_reentrant=False)
+        norms = [module for module in block.modules() if isinstance(module, _BatchNorm)]
+        # Otherwise computing again would count the batch twice.
+        options = {'context_fn': lambda: (nullcontext(), _statistics_kept(norms))} if norms else {}
+        return checkpoint(block, *inputs, use_reentrant=False, **options)
     return block(*inputs)
+
+
+@contextmanager
+def _statistics_kept(norms: Sequence[_BatchNorm]) -> Iterator[None]:
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.momentum, norm.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        for norm, (momentum, counter) in zip(norms, before, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, counter
 
 
 def _name(kind: str | type) -> str:

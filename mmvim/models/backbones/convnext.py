@@ -6,10 +6,10 @@ from typing import Any
 from torch import nn
 
 from mmvim.errors import UserModuleNotFoundError
-from mmvim.registry import MODELS
+from mmvim.registry import register_model
 
 
-@MODELS.register_module()
+@register_model
 def ConvNeXt(**options: Any) -> nn.Module:
     """mmpretrain's ConvNeXt (https://arxiv.org/abs/2201.03545), a baseline.
 

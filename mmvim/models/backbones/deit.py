@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mmvim.errors import UserValueError
 from mmvim.models.layers import MLP, DropPath, drop_path_rates
-from mmvim.registry import MODELS
+from mmvim.registry import register_model
 
 from .base import run_block
 from .plain import PlainBackbone
@@ -57,7 +57,7 @@ class DeiTBlock(nn.Module):
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
-@MODELS.register_module()
+@register_model
 class DeiT(PlainBackbone):
     """The peer of Vim: a plain vision transformer with global attention in every block.
 

@@ -53,6 +53,10 @@ class PlainBackbone(Backbone):
     ) -> None:
         """Patches, and a table of positions for images of ``image_size`` with ``extra_rows`` for other tokens."""
         self.patch_embed = PatchEmbed(in_channels, self.embed_dims, patch_size, stride)
+        self._add_positions(image_size, extra_rows)
+
+    def _add_positions(self, image_size: int | tuple[int, int], extra_rows: int = 0) -> None:
+        """A table for the tokens that ``patch_embed`` makes of images of ``image_size``, and for others."""
         size = (image_size,) * 2 if isinstance(image_size, int) else tuple(image_size)
         grid = self.patch_embed.grid(*size)
         table = torch.empty(1, grid[0] * grid[1] + extra_rows, self.embed_dims)

@@ -18,7 +18,7 @@ class Stage(nn.Module):
         with_cp (bool): Whether to compute each block again in the backward pass.
 
     Attributes:
-        blocks: Each has a ``norm`` in front; set by the subclass.
+        blocks: Set by the subclass.
         downsample: What leads to these blocks or from them to the next stage, which :meth:`forward` leaves to the
             backbone; set by the subclass.
     """
@@ -33,7 +33,7 @@ class Stage(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) to (B, H, W, C)."""
         # The sum over all blocks is kept in the dtype of the parameters: fp32 under autocast.
-        x = x.to(self.blocks[0].norm.weight.dtype)
+        x = x.to(next(self.blocks.parameters()).dtype)
         for block in self.blocks:
             x = run_block(self, block, x)
         return x

@@ -3,23 +3,13 @@
 from collections.abc import Sequence
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from mmvim.errors import UserValueError
-from mmvim.models.layers import (
-    DropPath,
-    MakeWalks,
-    RMSNorm,
-    drop_path_rates,
-    resize_pos_embed,
-    rope_tables,
-    rotate,
-)
+from mmvim.models.layers import MakeWalks, RMSNorm, rope_tables
 from mmvim.registry import register_backbone
 
-from .base import run_block
-from .plain import PlainBackbone
+from .two_streams import TwoStreamBackbone
 from .vim_mixer import BidirectionalMixer
 
 
@@ -42,7 +32,7 @@ class VimBlock(nn.Module):
 
 
 @register_backbone
-class Vim(PlainBackbone):
+class Vim(TwoStreamBackbone):
     """Vision Mamba: bidirectional selective scans over a sequence of patches.
 
     A PyTorch implementation of `Vision Mamba: Efficient Visual Representation Learning with Bidirectional State Space
@@ -89,9 +79,6 @@ class Vim(PlainBackbone):
         [(1, 192, 14, 20), (1, 192, 14, 20), (1, 192, 14, 20), (1, 192, 14, 20)]
     """
 
-    blocks_name: ClassVar[str] = 'layers'
-    tokens_first: ClassVar[bool] = False
-
     def __init__(
         self,
         arch: str | dict = 'tiny',
@@ -112,102 +99,24 @@ class Vim(PlainBackbone):
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         arch = self._resolve_arch(arch)
-        super().__init__(arch['embed_dims'], arch['depth'], out_indices, frozen_stages, with_cp, init_cfg)
-        self.out_type = self._one_of('out_type', out_type, ('featmap', 'raw', 'cls_token'))
-        self.feature = self._one_of('feature', feature, ('residual', 'branch'))
-        self.with_cls_token = out_type == 'cls_token' if with_cls_token is None else with_cls_token
-        if self.out_type == 'cls_token' and not self.with_cls_token:
-            raise UserValueError("out_type='cls_token' needs with_cls_token=True")
-        if rope and self.with_cls_token:
-            raise UserValueError('rope=True knows no position for a class token: set with_cls_token=False')
-        if rope_residual and not rope:
-            raise UserValueError('rope_residual=True needs rope=True')
+        super().__init__(
+            arch, pretrain_img_size, in_channels, out_indices, out_type, with_cls_token, feature, rope, rope_residual,
+            frozen_stages, with_cp, init_cfg,
+        )  # fmt: skip
         if self.with_cls_token and not callable(walks) and walks != 'bidirectional':
             raise UserValueError(f'walks={walks!r} knows no place for a class token: set with_cls_token=False')
-        self.rope, self.rope_residual = rope, rope_residual
-        self._add_embedding(
-            in_channels, arch['patch_size'], arch['patch_stride'], pretrain_img_size, extra_rows=self.with_cls_token
-        )
-        if self.with_cls_token:
-            self.cls_token = nn.Parameter(nn.init.trunc_normal_(torch.empty(1, 1, self.embed_dims), std=0.02))
-            self.cls_token._no_weight_decay = True
         mixer = {key: arch[key] for key in self.optional if key in arch}
         mixer |= {'average': average_directions, 'walks': walks}
-        self.layers = nn.ModuleList(VimBlock(self.embed_dims, mixer) for _ in range(self.depth))
-        # The branch of block i is dropped with the i-th rate.
-        self.drop_paths = nn.ModuleList(DropPath(rate) for rate in drop_path_rates(drop_path_rate, self.depth))
-        self.norm_f = RMSNorm(self.embed_dims, eps=1e-5) if final_norm or out_type == 'cls_token' else None
-        for layer in self.layers:
-            # The residual stream is a sum over all blocks: Mamba starts their branches smaller the more there are.
-            layer.mixer.out_proj.weight.data.div_(self.depth**0.5)
+        blocks = [VimBlock(self.embed_dims, mixer) for _ in range(self.depth)]
+        norm_f = RMSNorm(self.embed_dims, eps=1e-5) if final_norm or out_type == 'cls_token' else None
+        self._add_blocks(blocks, drop_path_rate, norm_f)
         self._freeze()
 
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Outputs for an image.
+    def _angles(self, grid: tuple[int, int], like: Tensor) -> tuple[Tensor, Tensor]:
+        return rope_tables(grid, self.embed_dims, like)
 
-        Args:
-            image: (B, in_channels, H, W).
-
-        Returns:
-            One tensor per ``out_indices``; see ``out_type``.
-
-        Raises:
-            ValueError: If the image has other channels or is smaller than a patch.
-        """
-        x, grid = self.patch_embed(image)
-        x = self._add_position(x, grid)
-        # Kept in fp32 at least under autocast: it is a sum over all blocks.
-        residual = x.to(torch.promote_types(x.dtype, torch.float32))
-        angles = rope_tables(grid, self.embed_dims, residual) if self.rope else None
-        if self.rope:
-            residual = rotate(residual, *angles)
-        outs = []
-        for i, layer in enumerate(self._used_blocks()):
-            last = i == self.depth - 1
-            branch = run_block(self, layer, residual, None if self.with_cls_token else grid)
-            residual = self._add_branch(residual, branch, i, None if last else angles)
-            if i in self.out_indices:
-                outs.append(self._output(branch if self.feature == 'branch' else residual, grid, last))
-        return tuple(outs)
-
-    def _add_position(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Add position embedding and, in the middle of the sequence, the class token: (B, M, C) to (B, M [+ 1], C)."""
-        if not self.with_cls_token:
-            return x + self.position_embedding(self.pos_embed, grid)
-        # In the table, the row of the class token is in the middle of the grid that the table was made for.
-        middle = self.position_embedding.num_tokens // 2
-        patches = torch.cat([self.pos_embed[:, :middle], self.pos_embed[:, middle + 1 :]], 1)
-        x = x + resize_pos_embed(patches, self.position_embedding.grid, grid)
-        token = (self.cls_token + self.pos_embed[:, middle : middle + 1]).to(x.dtype).expand(len(x), -1, -1)
-        middle = x.shape[1] // 2
-        return torch.cat([x[:, :middle], token, x[:, middle:]], 1)
-
-    def _add_branch(self, residual: Tensor, branch: Tensor, block: int, angles: tuple[Tensor, Tensor] | None) -> Tensor:
-        """The residual stream behind ``block``, rotated by ``angles`` for the next one."""
-        if angles is not None:
-            branch = rotate(branch, *angles)
-            residual = rotate(residual, *angles) if self.rope_residual else residual
-        return residual + self.drop_paths[block](branch)
-
-    def _output(self, x: Tensor, grid: tuple[int, int], last: bool) -> Tensor:
-        """Tokens (B, L, C) behind a block in the form that ``out_type`` asks for, in the dtype of the parameters."""
-        x = self.norm_f(x) if last and self.norm_f is not None else x.to(self.pos_embed.dtype)
-        if self.out_type == 'raw':
-            return x
-        middle = grid[0] * grid[1] // 2
-        if self.out_type == 'cls_token':
-            return x[:, middle]
-        if self.with_cls_token:
-            x = torch.cat([x[:, :middle], x[:, middle + 1 :]], 1)
-        return self._to_map(x, grid)
-
-    def _frozen(self) -> list[nn.Module | nn.Parameter]:
-        frozen = super()._frozen()
-        if frozen:
-            frozen += self.drop_paths[: self.frozen_stages]
-            frozen += [self.cls_token] if self.with_cls_token else []
-            frozen += [self.norm_f] if self.frozen_stages == self.depth and self.norm_f is not None else []
-        return frozen
+    def _walked(self, grid: tuple[int, int]) -> tuple[int, int] | None:
+        return None if self.with_cls_token else grid  # one row, the class token in it
 
     _tiny: ClassVar[dict] = {'embed_dims': 192, 'depth': 24, 'patch_size': 16, 'patch_stride': 16}
     arch_zoo: ClassVar[dict[str, dict]] = {

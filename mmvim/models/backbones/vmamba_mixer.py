@@ -3,11 +3,13 @@
 import math
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmvim.models.layers import MakeWalks, build_activation, init_scan_parameters, resolve_walks
 from mmvim.ops import scan
+from mmvim.ops.walking import walked
 
 
 class SS2D(nn.Module):
@@ -63,12 +65,22 @@ class SS2D(nn.Module):
             x, z = x.chunk(2, -1)
         # Seen by the convolution as (B, D, H, W) in channels-last memory, which it keeps.
         u = self.act(self.conv2d(x.permute(0, 3, 1, 2))).permute(0, 2, 3, 1).flatten(1, 2)
-        projected = F.linear(u, self.x_proj_weight.flatten(0, 1)).unflatten(-1, (self.num_walks, -1)).transpose(1, 2)
-        delta, B, C = projected.split([self.dt_rank, self.d_state, self.d_state], -1)
-        y = scan(
-            u, delta, -self.A_logs.exp(), B, C, self.Ds, walks=self.walks(*grid),
-            delta_bias=self.dt_projs_bias, dt_weight=self.dt_projs_weight,
-            out_dtype=self.out_norm.weight.dtype,  # fp32 under autocast: sums over long walks leave the range of fp16
-        )  # fmt: skip
-        y = self.out_norm(y).unflatten(1, grid)
+        # fp32 under autocast: sums over long walks leave the range of fp16.
+        y = self.out_norm(self._scanned(u, grid, self.out_norm.weight.dtype)).unflatten(1, grid)
         return self.out_proj(y * F.silu(z) if self.gate else y)
+
+    def _scanned(self, u: Tensor, grid: tuple[int, int], dtype: torch.dtype, merge: str = 'sum') -> Tensor:
+        """Tokens (B, L, D) of a map of ``grid``, scanned; ``merge`` as for :func:`mmvim.ops.scan`."""
+        walk, order = self.walks(*grid), 'token'
+        if walk.num_steps < walk.num_tokens:  # a product for each step is less than one for each token and walk
+            u, order = walked(u.unsqueeze(1), walk, in_steps=False), 'step'
+            projected = u @ self.x_proj_weight.transpose(-1, -2)
+        else:
+            projected = F.linear(u, self.x_proj_weight.flatten(0, 1)).unflatten(-1, (self.num_walks, -1))
+            projected = projected.transpose(1, 2)
+        delta, B, C = projected.split([self.dt_rank, self.d_state, self.d_state], -1)
+        return scan(
+            u, delta, -self.A_logs.exp(), B, C, self.Ds, walks=walk, u_order=order, param_order=order, merge=merge,
+            out_dtype=dtype,
+            delta_bias=self.dt_projs_bias, dt_weight=self.dt_projs_weight,
+        )  # fmt: skip

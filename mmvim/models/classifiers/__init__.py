@@ -1,6 +1,6 @@
 """Classifiers, to check published ImageNet weights with."""
 
-from .heads import LinearHead, MLPHead
+from .heads import BatchNormHead, LinearHead, MLPHead
 from .image_classifier import ImageClassifier
 
-__all__ = ['ImageClassifier', 'LinearHead', 'MLPHead']
+__all__ = ['BatchNormHead', 'ImageClassifier', 'LinearHead', 'MLPHead']

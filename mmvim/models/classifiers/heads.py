@@ -53,3 +53,23 @@ class MLPHead(BaseModule):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) or (B, C) to scores before the softmax (B, num_classes)."""
         return self.fc2(self.hidden_norm(F.gelu(self.fc1(self.norm(pool(x))))))
+
+
+@MODELS.register_module()
+class BatchNormHead(BaseModule):
+    """The head of MambaVision's classifiers: BatchNorm of the map, its mean, and one linear layer.
+
+    Args:
+        in_channels (int): C, channels of the backbone's output.
+        num_classes (int): Classes.
+    """
+
+    def __init__(self, in_channels: int, num_classes: int = 1000) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.norm = nn.BatchNorm2d(in_channels)
+        self.fc = nn.Linear(in_channels, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to scores before the softmax (B, num_classes)."""
+        return self.fc(pool(self.norm(x)))

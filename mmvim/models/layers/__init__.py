@@ -3,6 +3,14 @@
 from mmvim.renamed import renamed
 
 from .channel_last import MLP, ConvNorm, PatchMerging, build_activation
+from .directions import (
+    UNSEARCHED,
+    DirectionAttention,
+    Directions,
+    listed_directions,
+    read_columns_as_rows,
+    resolve_directions,
+)
 from .drop_path import DropPath, drop_path_rates
 from .norm import LayerNorm2d, RMSNorm
 from .patch_embed import PatchEmbed, check_images
@@ -11,10 +19,11 @@ from .scan_parameters import init_scan_parameters
 from .walks import WALKS, MakeWalks, resolve_walks
 
 __all__ = [
-    'MLP', 'WALKS', 'ConvNorm', 'DropPath', 'LayerNorm2d', 'MakeWalks', 'PatchEmbed', 'PatchMerging',
-    'PositionEmbedding', 'RMSNorm',
-    'build_activation', 'check_images', 'drop_path_rates', 'fit_pos_embed', 'init_scan_parameters', 'resize_pos_embed',
-    'resolve_walks', 'rope_tables', 'rotate',
+    'MLP', 'UNSEARCHED', 'WALKS', 'ConvNorm', 'DirectionAttention', 'Directions', 'DropPath', 'LayerNorm2d',
+    'MakeWalks', 'PatchEmbed', 'PatchMerging', 'PositionEmbedding', 'RMSNorm',
+    'build_activation', 'check_images', 'drop_path_rates', 'fit_pos_embed', 'init_scan_parameters',
+    'listed_directions', 'read_columns_as_rows', 'resize_pos_embed', 'resolve_directions', 'resolve_walks',
+    'rope_tables', 'rotate',
 ]  # fmt: skip
 
 # The mixers under the names that they had here.

@@ -17,10 +17,16 @@ def bidirectional(height: int, width: int) -> Walks:
     return walks.bidirectional(height * width)
 
 
+def rows(height: int, width: int) -> Walks:
+    """Forward alone, row by row."""
+    return walks.rows(height * width)
+
+
 # To be extended by name: WALKS['mine'] = a function of height and width.
 WALKS: dict[str, MakeWalks] = {
     'bidirectional': bidirectional,
     'cross': walks.cross,
+    'rows': rows,
     'snake': walks.snake,
     'strided': walks.strided,
 }
@@ -37,21 +43,23 @@ def resolve_walks(given: str | Sequence[str] | MakeWalks) -> tuple[MakeWalks, in
         ValueError: If there are no walks of that name.
         TypeError: If a function gives something else.
     """
+    if not isinstance(given, str) and not callable(given):
+        names = tuple(given)
+        walks.check_directions(names)
+        return partial(walks.local, names=names), len(names)
     if isinstance(given, str):
         if given not in WALKS:
             raise UserValueError(
                 f'walks={given!r}: expected one of {", ".join(map(repr, WALKS))}, a list of directions such as '
                 "['h', 'v_flip', 'w7'], or a function of height and width" + hint(given, WALKS)
             )
-        make = WALKS[given]
-    else:
-        make = given if callable(given) else partial(walks.local, names=tuple(given))
-    found = _in_plain_tensors(make, 4, 4)
+        given = WALKS[given]
+    found = _in_plain_tensors(given, 4, 4)
     if not isinstance(found, Walks):
         raise UserTypeError(
             f'walks: expected a function that gives mmvim.ops.Walks, {given!r} gave {type(found).__name__}'
         )
-    return make if found.table is None else partial(_in_plain_tensors, make), found.num_walks
+    return given if found.table is None else partial(_in_plain_tensors, given), found.num_walks
 
 
 def _in_plain_tensors(make: MakeWalks, height: int, width: int) -> Walks:

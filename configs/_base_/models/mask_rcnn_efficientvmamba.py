@@ -1,0 +1,7 @@
+"""Mask R-CNN on EfficientVMamba-T through an FPN; variants change the arch."""
+
+_base_ = './mask_rcnn.py'
+model = dict(
+    backbone=dict(type='mmvim.EfficientVMamba', arch='tiny', out_indices=(0, 1, 2, 3), drop_path_rate=0.1),
+    neck=dict(type='FPN', in_channels=[48, 96, 192, 384], out_channels=256, num_outs=5),
+)

@@ -1,0 +1,21 @@
+"""Mask R-CNN, EfficientVMamba-B, COCO, 36 epochs at many scales."""
+
+_base_ = [
+    '../_base_/models/mask_rcnn_efficientvmamba.py',
+    '../_base_/datasets/coco_instance_ms.py',
+    '../_base_/schedules/adamw_1x_efficientvmamba.py',
+    '../_base_/default_runtime_det.py',
+]
+# Published at huggingface.co/TerryPei/EfficientVMamba-Base.
+model = dict(
+    backbone=dict(
+        arch='base',
+        init_cfg=dict(type='Pretrained', checkpoint='weights/efficient_vmamba_base.ckpt'),
+    ),
+    neck=dict(in_channels=[96, 192, 384, 768]),
+)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=1000),
+    dict(type='MultiStepLR', by_epoch=True, begin=0, end=36, milestones=[27, 33], gamma=0.1),
+]
+train_cfg = dict(max_epochs=36)

@@ -1,0 +1,14 @@
+"""Mask R-CNN, EfficientVMamba-T, COCO, 12 epochs."""
+
+_base_ = [
+    '../_base_/models/mask_rcnn_efficientvmamba.py',
+    '../_base_/datasets/coco_instance.py',
+    '../_base_/schedules/adamw_1x_efficientvmamba.py',
+    '../_base_/default_runtime_det.py',
+]
+# Published at huggingface.co/TerryPei/EfficientVMamba-Tiny.
+model = dict(
+    backbone=dict(
+        init_cfg=dict(type='Pretrained', checkpoint='weights/efficient_vmamba_tiny.ckpt'),
+    ),
+)

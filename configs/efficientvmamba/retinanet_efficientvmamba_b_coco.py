@@ -1,0 +1,18 @@
+"""RetinaNet, EfficientVMamba-B, COCO, 12 epochs."""
+
+_base_ = [
+    '../_base_/models/retinanet_efficientvmamba.py',
+    '../_base_/datasets/coco_detection.py',
+    '../_base_/schedules/adamw_1x_pyramid.py',
+    '../_base_/default_runtime_det.py',
+]
+# Published at huggingface.co/TerryPei/EfficientVMamba-Base.
+model = dict(
+    backbone=dict(
+        arch='base',
+        init_cfg=dict(type='Pretrained', checkpoint='weights/efficient_vmamba_base.ckpt'),
+    ),
+    neck=dict(in_channels=[96, 192, 384, 768]),
+)
+optim_wrapper = dict(optimizer=dict(weight_decay=1e-4))  # PVT's, whose recipe the paper names
+default_hooks = dict(checkpoint=dict(save_best='coco/bbox_mAP'))

@@ -1,0 +1,16 @@
+"""RetinaNet, EfficientVMamba-T, COCO, 12 epochs."""
+
+_base_ = [
+    '../_base_/models/retinanet_efficientvmamba.py',
+    '../_base_/datasets/coco_detection.py',
+    '../_base_/schedules/adamw_1x_pyramid.py',
+    '../_base_/default_runtime_det.py',
+]
+# Published at huggingface.co/TerryPei/EfficientVMamba-Tiny.
+model = dict(
+    backbone=dict(
+        init_cfg=dict(type='Pretrained', checkpoint='weights/efficient_vmamba_tiny.ckpt'),
+    ),
+)
+optim_wrapper = dict(optimizer=dict(weight_decay=1e-4))  # PVT's, whose recipe the paper names
+default_hooks = dict(checkpoint=dict(save_best='coco/bbox_mAP'))

@@ -1,0 +1,19 @@
+"""UPerNet, EfficientVMamba-S, ADE20K, 160k iterations, crops of 512."""
+
+_base_ = [
+    '../_base_/models/upernet_efficientvmamba.py',
+    '../_base_/datasets/ade20k.py',
+    '../_base_/schedules/adamw_160k_pyramid.py',
+    '../_base_/default_runtime_seg.py',
+]
+# Published at huggingface.co/TerryPei/EfficientVMamba-Small.
+model = dict(
+    backbone=dict(
+        arch='small',
+        init_cfg=dict(type='Pretrained', checkpoint='weights/efficient_vmamba_small.ckpt'),
+    ),
+    decode_head=dict(in_channels=[64, 128, 256, 512]),
+    auxiliary_head=dict(in_channels=256),
+)
+optim_wrapper = dict(optimizer=dict(lr=6e-5, weight_decay=0.01))
+train_dataloader = dict(batch_size=2)  # x 8 GPUs

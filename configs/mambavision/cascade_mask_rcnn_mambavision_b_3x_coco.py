@@ -1,0 +1,17 @@
+"""Cascade Mask R-CNN, MambaVision-B, COCO, 36 epochs at many scales."""
+
+_base_ = [
+    '../_base_/models/cascade_mask_rcnn_mambavision.py',
+    '../_base_/datasets/coco_instance_ms.py',
+    '../_base_/schedules/adamw_3x_mambavision.py',
+    '../_base_/default_runtime_det.py',
+]
+# Published at huggingface.co/nvidia/MambaVision-B-1K; not for commercial use.
+model = dict(
+    backbone=dict(
+        arch='base',
+        init_cfg=dict(type='Pretrained', checkpoint='weights/mambavision_base_1k.pth.tar'),
+    ),
+    neck=dict(in_channels=[128, 256, 512, 1024]),
+)
+optim_wrapper = dict(optimizer=dict(lr=2e-4))
