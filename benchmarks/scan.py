@@ -10,7 +10,10 @@ The results are compared with the fp64 reference first; nothing is timed when th
 """
 
 import argparse
+import math
 from collections.abc import Callable
+from functools import partial
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -50,6 +53,10 @@ def make_inputs(walk: Walks, channels: int, d_state: int, batch: int = 1, shared
 
 def ours(inputs: Inputs, walk: Walks) -> Tensor:
     return scan(**inputs, walks=walk)
+
+
+def scan_merged(inputs: Inputs, walk: Walks, merge: str) -> Tensor:
+    return scan(**inputs, walks=walk, merge=merge)
 
 
 def _in_walking_order(inputs: Inputs, walk: Walks) -> tuple[Tensor, ...]:
@@ -159,6 +166,33 @@ def compare(rows: list[dict], what: str, walk: Walks, channels: int, d_state: in
     print(rows[-1], flush=True)
 
 
+def compare_table(rows: list[dict], side: int, d_state: int, merge: str, mode: Callable, seconds: float) -> None:
+    """Add rows: a step of walks given by a table against a step along rows, which the kernels compute."""
+    plain = walks.Walks(side, side, (walks.ROW, walks.ROW_REVERSED) * 2)
+    tables = {
+        'rows as a table': walks.from_table(plain.tokens(), side, side),
+        'windows of 7': walks.local(side, side, ('w7', 'w7_flip') * 2),
+        'snake': walks.snake(side, side),
+    }
+    peer = partial(scan_merged, merge=merge)
+    base = mode(peer, make_inputs(plain, 96, d_state, shared=True), plain)
+    for name, table in tables.items():
+        call = mode(peer, make_inputs(table, 96, d_state, shared=True), table)
+        calls, best = (base, call), [math.inf, math.inf]
+        for _ in range(4):  # the two take turns
+            best = [min(b, time_call(c, seconds / 8).best) for b, c in zip(best, calls, strict=True)]
+        rows.append({
+            'walks': name,
+            'map': f'{side} x {side}',
+            'N': d_state,
+            'merge': merge,
+            'what': mode.__name__.replace('_', ' + '),
+            'a step against one along rows': round(best[1] / table.num_steps / (best[0] / plain.num_steps), 2),
+            'goal': 'at most 1.25',
+        })  # fmt: skip
+        print(rows[-1], flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--out', type=Path, default=Path('work_dirs/benchmarks'), help='folder for the tables')
@@ -187,6 +221,11 @@ def main() -> None:
     cross = walks.cross(128, 128)
     compare(rows, 'N=1, D=96, 128 x 128, four walks, forward', cross, 96, 1, forward, loop, '40', seconds, shared=True)
     write_tables(args.out, 'scan', 'Selective scan against its peers', about, rows)
+
+    tables: list[dict] = []
+    for side, d_state, merge, mode in product((56, 128), (1, 16), ('sum', 'none'), (forward, forward_backward)):
+        compare_table(tables, side, d_state, merge, mode, seconds)
+    write_tables(args.out, 'scan_tables', 'Walks given by a table against rows (D=96, four walks)', about, tables)
 
     lengths = []
     for length in (4096, 16384) if args.quick else (4096, 16384, 65536, 262144):

@@ -8,6 +8,8 @@
 
 #include "tile.inl"
 
+#include "steps.inl"
+
 #include "scan_forward.inl"
 
 #include "scan_backward.inl"

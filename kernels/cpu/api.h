@@ -22,7 +22,7 @@ struct Kernels {
   void (*walk_conv_backward)(const ConvBackward&, const Pool&);
 };
 
-// The best set this processor runs; MMVIM_CPU_ISA = base | avx2 | avx512 asks for a lower one.
+// The best set this processor runs; MMVIM_CPU_ISA = base | avx2 | avx512 | avx512_bf16 asks for a lower one.
 const Kernels& kernels();
 
 // 64-byte aligned memory. With MMVIM_POISON=1 it is filled with NaN, so that a read of what nobody wrote shows.

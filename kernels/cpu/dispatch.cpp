@@ -19,6 +19,11 @@ extern const Kernels table;
 namespace avx512 {
 extern const Kernels table;
 }
+#if __GNUC__ >= 12
+namespace avx512_bf16 {
+extern const Kernels table;
+}
+#endif
 #endif
 
 // Asked anew at every call, which costs nothing next to a scan and lets one process try all of them.
@@ -29,8 +34,12 @@ const Kernels& kernels() {
   const bool at_most_avx2 = asked && !std::strcmp(asked, "avx2");
   if (!base_only && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) {
     if (!at_most_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
+#if __GNUC__ >= 12
+      if (!(asked && !std::strcmp(asked, "avx512")) && __builtin_cpu_supports("avx512bf16")) return avx512_bf16::table;
+#endif
       return avx512::table;
+    }
     return avx2::table;
   }
 #endif

@@ -11,7 +11,7 @@ namespace mmvim::MMVIM_ISA {
 constexpr int kStatesBackward = 4;
 
 // Recomputes the states of one tile. decay, before: [step][state][lane]; y as in `recur`.
-template <class T, int NS, bool First, bool Near>
+template <class T, int NS, bool First, bool Near, Accuracy A>
 static void recompute(const T* delta, const T* u, const T* a2, const T* skip, const T* b, const T* c, int stride,
                       int count, const T* h, T* decays, T* states, T* y, const Ahead& ahead, int block) {
   constexpr int V = kLanes<T>;
@@ -24,7 +24,7 @@ static void recompute(const T* delta, const T* u, const T* a2, const T* skip, co
     if (First) ahead.ask(i, block);
 #pragma GCC unroll 16
     for (int n = 0; n < NS; ++n) {
-      const Vec<T> decay = exp2_product<Near>(d, load<T>(a2 + n * V));
+      const Vec<T> decay = exp2_product<Near, A>(d, load<T>(a2 + n * V));
       state[n] = decay * state[n] + dx * b[i * stride + n];
       out += state[n] * c[i * stride + n];
       store<T>(decays + (i * NS + n) * V, decay);
@@ -40,8 +40,9 @@ template <class T, int NS, bool FirstBlock, bool FirstStates>
 static void adjoint(const T* delta, const T* u, const T* dy, const T* a2, const T* b, const T* c, int stride, int count,
                     const T* decays, const T* states, T* carry, T* da, T* db, T* dc, T* s1, T* s2) {
   constexpr int V = kLanes<T>;
-  Vec<T> next[NS], sum[NS];
+  Vec<T> next[NS], sum[NS], after[NS];  // `after`: the states behind the step
   for (int n = 0; n < NS; ++n) next[n] = load<T>(carry + n * V), sum[n] = load<T>(da + n * V);
+  for (int n = 0; n < NS; ++n) after[n] = load<T>(states + (count * NS + n) * V);
   for (int i = count - 1; i >= 0; --i) {
     const Vec<T> d = load<T>(delta + i * V), dx = d * load<T>(u + i * V), out = load<T>(dy + i * V);
     Vec<T> with_b = FirstStates ? Vec<T>{} : load<T>(s1 + i * V), with_a = FirstStates ? Vec<T>{} : load<T>(s2 + i * V);
@@ -49,12 +50,13 @@ static void adjoint(const T* delta, const T* u, const T* dy, const T* a2, const 
     for (int n = 0; n < NS; ++n) {
       const int at = (i * NS + n) * V;
       const Vec<T> g = out * c[i * stride + n] + next[n];
-      const Vec<T> new_dc = out * load<T>(states + at + NS * V), new_db = g * dx;
+      const Vec<T> new_dc = out * after[n], new_db = g * dx;
       store<T>(dc + at, FirstBlock ? new_dc : load<T>(dc + at) + new_dc);
       store<T>(db + at, FirstBlock ? new_db : load<T>(db + at) + new_db);
       with_b += g * b[i * stride + n];
       next[n] = load<T>(decays + at) * g;
-      const Vec<T> q = next[n] * load<T>(states + at);
+      after[n] = load<T>(states + at);
+      const Vec<T> q = next[n] * after[n];
       with_a += q * load<T>(a2 + n * V);
       sum[n] += q * d;
     }
@@ -74,8 +76,10 @@ struct Partials {
 template <class T>
 class BackwardWorker {
  public:
-  BackwardWorker(const ScanBackward& p, const Grouping& grouping, const Partials<T>& partials)
+  BackwardWorker(const ScanBackward& p, const SharedSteps<T>& shared, const Grouping& grouping,
+                 const Partials<T>& partials)
       : p(p),
+        shared(shared),
         grouping(grouping),
         partials(partials),
         parameters(p, lanes()),
@@ -87,15 +91,13 @@ class BackwardWorker {
         s1(tile()),
         s2(tile()),
         scratch(tile()),
-        b(kTile * p.states + V),
-        c(kTile * p.states + V),
-        low(kTile * p.rank + V),
         h(lanes() * p.states),
         carry(lanes() * p.states),
         da(lanes() * p.states),
         dskip(lanes()),
         dbias(lanes()),
         dweight(lanes() * larger(p.rank, 1)),
+        by_channel(grouping.width * padded_rank()),
         decays(kTile * kStatesBackward * V),
         states((kTile + 1) * kStatesBackward * V),
         db(kTile * kStatesBackward * V),
@@ -114,6 +116,7 @@ class BackwardWorker {
 
   int64_t tile() const { return grouping.tile<T>(); }
   int64_t lanes() const { return tile() / kTile; }
+  int64_t padded_rank() const { return ceil_div(p.rank, V) * V; }
   int64_t u_row_count() const { return p.u_step ? p.walks.steps : p.walks.tokens; }
   int64_t param_row_count() const { return p.param_step ? p.walks.steps : p.walks.tokens; }
 
@@ -147,6 +150,7 @@ class BackwardWorker {
 
   void run_walk() {
     parameters.load(p, k_, g_);
+    if (p.rank) load_by_channel();
     const int64_t state = g_.blocks * p.states * V;
     fill_zero(carry.data, state);
     fill_zero(da.data, state);
@@ -155,6 +159,14 @@ class BackwardWorker {
     fill_zero(dweight.data, g_.blocks * V * larger(p.rank, 1));
     for (int64_t s = (p.walks.steps - 1) / kTile * kTile; s >= 0; s -= kTile) run_tile(s);
     store_parameters();
+  }
+
+  template <int NS, bool First>
+  auto recomputation(bool near) const {
+    return with_accuracy<T>(p.io, [&]<Accuracy A>(Deserved<A>) {
+      return !kNearMatters<T> || near ? recompute<T, NS, First, true, A>
+                                      : recompute<T, NS, First, false, Accuracy::kFull>;
+    });
   }
 
   void run_tile(int64_t s) {
@@ -167,10 +179,15 @@ class BackwardWorker {
                 V);
     }
     load_states(s);
-    load_inputs();
+    // Those of the next tile are far away, and one after the other of them would be waited for.
+    if (s > kTile)
+      for (int64_t n = 0; n < p.states; ++n)
+        for (int i = 0; i < g_.blocks; ++i) __builtin_prefetch(saved_states(s - kTile) + n * p.channels + i * V);
+    load_inputs(s);
+    const T *b = shared.b(b_, k_, s), *c = shared.c(b_, k_, s);
     for (int i = 0; i < g_.blocks; ++i)
       near[i] = all_within(delta.data + i * kTile * V, rows.count, parameters.bound.data + i * V);
-    const int stride = static_cast<int>(p.states);
+    const int stride = shared.stride();
     for_pieces<kStatesBackward>(p.states, [&]<class P>(int64_t n, P) {
       constexpr int NS = P::size;
       // A block that is partly filled comes first: what its other lanes hold belongs to no sum over channels.
@@ -179,11 +196,9 @@ class BackwardWorker {
         const int i = at == 0 ? first : at - (at <= first);
         const int64_t tile = i * kTile * V, state = (i * p.states + n) * V;
         const T *d = delta.data + tile, *x = u.data + tile, *a2 = parameters.a2.data + state;
-        const T *bn = b.data + n, *cn = c.data + n;
+        const T *bn = b + n, *cn = c + n;
         const T* skip = parameters.has_skip ? parameters.skip.data + i * V : nullptr;
-        auto forwards = n ? recompute<T, NS, false, true> : recompute<T, NS, true, true>;
-        if constexpr (kNearMatters<T>)
-          if (!near[i]) forwards = n ? recompute<T, NS, false, false> : recompute<T, NS, true, false>;
+        const auto forwards = n ? recomputation<NS, false>(near[i]) : recomputation<NS, true>(near[i]);
         forwards(d, x, a2, skip, bn, cn, stride, rows.count, h.data + state, decays.data, states.data, y.data + tile,
                  ahead, i);
         const auto step = n ? (at ? adjoint<T, NS, false, false> : adjoint<T, NS, true, false>)
@@ -196,20 +211,33 @@ class BackwardWorker {
       if (partials.c) deliver_sums<NS>(dc.data, part(partials.c, p.c_shared, k_, p.states), p.states, n, p.c_shared);
     });
     combine();
-    clear_rest(s2.data + (g_.blocks - 1) * kTile * V, rows.count);
     if (p.du) deliver(p.du, p.u_shared, u_row_count(), u_rows(p, rows), s1.data);
     if (p.rank)
-      deliver_low_rank();
+      deliver_low_rank(shared.low(b_, k_, s));
     else if (p.ddelta)
       deliver(p.ddelta, p.delta_shared, param_row_count(), param_rows(p, rows), s2.data);
     if (p.dz) deliver(p.dz, true, p.walks.tokens, rows.token, y.data);
   }
 
+  // The projection's weight as [channel][rank], 0 beyond the last one.
+  void load_by_channel() {
+    const T* weight = static_cast<const T*>(p.dt_weight.data) + k_ * p.dt_weight.walk + g_.first * p.rank;
+    fill_zero(by_channel.data, g_.width * padded_rank());
+    for (int c = 0; c < g_.width; ++c) {
+      T* row = by_channel.data + c * padded_rank();
+      __builtin_memcpy(row, weight + c * p.rank, static_cast<size_t>(p.rank) * sizeof(T));
+    }
+  }
+
+  // Where the forward pass saved the states in front of step s.
+  const T* saved_states(int64_t s) const {
+    const int64_t saved = ceil_div(p.walks.steps, kTile) - 1, chain = b_ * p.walks.count + k_;
+    return static_cast<const T*>(p.saved) + (chain * saved + s / kTile - 1) * p.states * p.channels + g_.first;
+  }
+
   void load_states(int64_t s) {
     if (s == 0) return fill_zero(h.data, g_.blocks * p.states * V);
-    const int64_t saved = ceil_div(p.walks.steps, kTile) - 1;
-    const T* in = static_cast<const T*>(p.saved) +
-                  ((b_ * p.walks.count + k_) * saved + s / kTile - 1) * p.states * p.channels + g_.first;
+    const T* in = saved_states(s);
     for (int64_t n = 0; n < p.states; ++n)
       for (int i = 0; i < g_.blocks; ++i) {
         const int left = g_.width - i * V;
@@ -218,31 +246,41 @@ class BackwardWorker {
       }
   }
 
-  void load_inputs() {
+  void load_inputs(int64_t s) {
     load_tile(p.io, p.u.data, b_ * p.u.batch + k_ * p.u.walk, p.u.row, u_rows(p, rows), rows.count, g_, u.data);
-    load_delta(p, b_, k_, rows, g_, parameters, low.data, delta.data);
+    load_delta(p, shared, b_, k_, s, rows, g_, parameters, delta.data);
     load_tile(p.grad_type, p.grad.data, b_ * p.grad.batch + k_ * p.grad.walk, p.grad.row, rows.token, rows.count, g_,
               dy.data);
     if (p.z.data) load_tile(p.io, p.z.data, b_ * p.z.batch, p.z.row, rows.token, rows.count, g_, scratch.data);
+    with_accuracy<T>(p.io, [&]<Accuracy A>(Deserved<A>) {
+      for (int i = 0; i < g_.blocks; ++i)
+        for (int j = 0; j < rows.count; ++j) {
+          const int at = (i * kTile + j) * V;
+          Vec<T> derivative = splat(T(1));
+          if (p.delta_softplus) store<T>(delta.data + at, softplus<A>(load<T>(delta.data + at), derivative));
+          store<T>(slope.data + at, derivative);
+        }
+      gate<A>();
+    });
+  }
+
+  // dy becomes that of the sum over walks before its factors; `scratch` holds z and then what dy was.
+  template <Accuracy A>
+  void gate() {
+    if (!p.z.data && p.scale == 1) return;
     const T scale = static_cast<T>(p.scale);
     for (int i = 0; i < g_.blocks; ++i)
       for (int j = 0; j < rows.count; ++j) {
         const int at = (i * kTile + j) * V;
-        Vec<T> derivative = splat(T(1));
-        if (p.delta_softplus) store<T>(delta.data + at, softplus(load<T>(delta.data + at), derivative));
-        store<T>(slope.data + at, derivative);
         const Vec<T> grad = load<T>(dy.data + at);
         Vec<T> factor = splat(scale);
         if (p.z.data) {
           const Vec<T> z = load<T>(scratch.data + at);
-          factor *= z * sigmoid(z);
+          factor *= z * sigmoid<A>(z);
           store<T>(scratch.data + at, grad);
         }
         store<T>(dy.data + at, grad * factor);
       }
-    const int n = static_cast<int>(p.states);
-    load_rows(p.io, p.b.data, b_ * p.b.batch + k_ * p.b.walk, p.b.row, param_rows(p, rows), rows.count, n, b.data);
-    load_rows(p.io, p.c.data, b_ * p.c.batch + k_ * p.c.walk, p.c.row, param_rows(p, rows), rows.count, n, c.data);
   }
 
   // Zeroes the lanes of `count` vectors of the last block that have no channel. Not by a product: they may be NaN.
@@ -297,38 +335,74 @@ class BackwardWorker {
       store_tile_as<T>(base, p.channels, to, rows.count, g_, values);
   }
 
-  // Through the projection: gradients of the low-rank delta (a sum over channels) and of the weight (over steps).
-  void deliver_low_rank() {
-    const int rank = static_cast<int>(p.rank);
-    if (partials.low) for_pieces<kStatesBackward>(rank, [&]<class P>(int64_t r, P) {
-      for (int t = 0; t < rows.count; ++t)
-        for (int j = 0; j < P::size; ++j) {
-          Vec<T> sum = {};
-          for (int i = 0; i < g_.blocks; ++i)
-            sum += load<T>(s2.data + (i * kTile + t) * V) * load<T>(parameters.weight.data + (i * rank + r + j) * V);
-          store<T>(db.data + (t * P::size + j) * V, sum);
-        }
-      deliver_sums<P::size>(db.data, part(partials.low, p.delta_shared, k_, rank), rank, r, p.delta_shared);
-    });
+  // Through the projection: gradients of the low-rank delta (a sum over channels) and of the weight (over steps). Both are
+  // products of small matrices whose sums stay in registers: lanes are ranks in the first, channels in the second.
+  void deliver_low_rank(const T* low) {
+    if (partials.low) {
+      int64_t r = 0;
+      for (; r + V < p.rank; r += 2 * V) deliver_low<2>(r);
+      if (r < p.rank) deliver_low<1>(r);
+    }
     for (int i = 0; partials.weight && i < g_.blocks; ++i)
-      for (int r = 0; r < rank; ++r) {
-        T* weight = dweight.data + (i * rank + r) * V;
-        Vec<T> sum = load<T>(weight);
-        for (int t = 0; t < rows.count; ++t) sum += load<T>(s2.data + (i * kTile + t) * V) * low.data[t * rank + r];
-        store<T>(weight, sum);
+      for_pieces<8>(p.rank, [&]<class P>(int64_t r, P) {
+        T* weight = dweight.data + (i * p.rank + r) * V;
+        const T* slopes = s2.data + i * kTile * V;
+        Vec<T> sum[P::size];
+        for (int j = 0; j < P::size; ++j) sum[j] = load<T>(weight + j * V);
+        for (int t = 0; t < rows.count; ++t) {
+          const Vec<T> v = load<T>(slopes + t * V);
+          const T* values = low + t * shared.stride() + r;
+#pragma GCC unroll 8
+          for (int j = 0; j < P::size; ++j) sum[j] += v * values[j];
+        }
+        for (int j = 0; j < P::size; ++j) store<T>(weight + j * V, sum[j]);
+      });
+  }
+
+  // Ranks from r on, as many as `Vectors` have lanes.
+  template <int Vectors>
+  void deliver_low(int64_t r) {
+    T* partial = part(partials.low, p.delta_shared, k_, p.rank) + r;
+    const bool add = p.walks.table || (p.delta_shared && k_ > 0);
+    const int64_t* to = param_rows(p, rows);
+    for_pieces<8>(rows.count, [&]<class P>(int64_t t, P) {
+      Vec<T> sum[P::size][Vectors] = {};
+      const T* weight = by_channel.data + r;
+      for (int c = 0; c < g_.width; ++c, weight += padded_rank()) {
+        const T* slope = s2.data + (c / V * kTile + t) * V + c % V;
+        Vec<T> w[Vectors];
+        for (int v = 0; v < Vectors; ++v) w[v] = load<T>(weight + v * V);
+#pragma GCC unroll 8
+        for (int j = 0; j < P::size; ++j)
+          for (int v = 0; v < Vectors; ++v) sum[j][v] += slope[j * V] * w[v];
       }
+      for (int j = 0; j < P::size; ++j) {
+        if (to[t + j] < 0) continue;
+        for (int v = 0; v < Vectors; ++v) {
+          T* out = partial + to[t + j] * p.rank + v * V;
+          const int n = static_cast<int>(smaller(V, p.rank - r - v * V));
+          if (n == V)
+            store<T>(out, add ? load<T>(out) + sum[j][v] : sum[j][v]);
+          else
+            store_some<T>(out, add ? load_some<T>(out, n) + sum[j][v] : sum[j][v], n);
+        }
+      }
+    });
   }
 
   void store_parameters() {
     const int64_t first = (b_ * p.walks.count + k_) * p.channels + g_.first;
+    const auto store_transposed = [&](const Buffer<T>& values, T* partial, int64_t n) {
+      for (int i = 0; partial && i < g_.blocks; ++i) {
+        T* out = partial + (first + i * V) * n;
+        transpose<false>(values.data + i * n * V, V, n, smaller(V, g_.width - i * V), out, n);
+      }
+    };
+    store_transposed(da, partials.a, p.states);
+    store_transposed(dweight, partials.weight, p.rank);
     for (int c = 0; c < g_.width; ++c) {
-      const int i = c / V, lane = c % V;
-      for (int64_t n = 0; partials.a && n < p.states; ++n)
-        partials.a[(first + c) * p.states + n] = da.data[(i * p.states + n) * V + lane];
       if (partials.skip) partials.skip[first + c] = dskip.data[c];
       if (partials.bias) partials.bias[first + c] = dbias.data[c];
-      for (int64_t r = 0; partials.weight && r < p.rank; ++r)
-        partials.weight[(first + c) * p.rank + r] = dweight.data[(i * p.rank + r) * V + lane];
     }
   }
 
@@ -341,22 +415,26 @@ class BackwardWorker {
       for (int i = 0; i < count; ++i) rows.token[i] = t + i;
       load_tile(p.io, p.z.data, b_ * p.z.batch, p.z.row, rows.token, count, g_, scratch.data);
       load_tile_as<T>(dz, p.channels, rows.token, count, g_, y.data);
-      for (int i = 0; i < g_.blocks; ++i)
-        for (int j = 0; j < count; ++j) {
-          const int at = (i * kTile + j) * V;
-          const Vec<T> z = load<T>(scratch.data + at), s = sigmoid(z);
-          store<T>(y.data + at, load<T>(y.data + at) * scale * (s * (1 + z * (1 - s))));
-        }
+      with_accuracy<T>(p.io, [&]<Accuracy A>(Deserved<A>) {
+        for (int i = 0; i < g_.blocks; ++i)
+          for (int j = 0; j < count; ++j) {
+            const int at = (i * kTile + j) * V;
+            const Vec<T> z = load<T>(scratch.data + at), s = sigmoid<A>(z);
+            store<T>(y.data + at, load<T>(y.data + at) * scale * (s * (1 + z * (1 - s))));
+          }
+      });
       store_tile_as<T>(dz, p.channels, rows.token, count, g_, y.data);
     }
   }
 
   const ScanBackward& p;
+  const SharedSteps<T>& shared;
   const Grouping& grouping;
   const Partials<T>& partials;
   WalkParameters<T> parameters;
-  Buffer<T> u, delta, slope, dy, y, s1, s2, scratch, b, c, low, h, carry, da, dskip, dbias, dweight, decays, states, db,
-      dc, sums;
+  Buffer<T> u, delta, slope, dy, y, s1, s2, scratch, h, carry, da, dskip, dbias, dweight;
+  Buffer<T> by_channel;  // [channel][rank], the projection's weight
+  Buffer<T> decays, states, db, dc, sums;
   bool near[kMostBlocks<T>];  // of the tile's decays
   TileRows rows, next;
   Ahead ahead;
@@ -394,8 +472,9 @@ static void scan_gradients(const ScanBackward& p, const Pool& all) {
   const Part weight(p.ddt_weight, parts(p.dt_weight_shared), per_channel(p.dt_weight_shared, p.rank));
   const Partials<T> partials{b.data(), c.data(), low.data(), a.data(), skip.data(), bias.data(), weight.data()};
 
+  const SharedSteps<T> shared(p, pool, true);
   for_units(pool, p.batch * grouping.count, [&](Counter& next) {
-    BackwardWorker<T> worker(p, grouping, partials);
+    BackwardWorker<T> worker(p, shared, grouping, partials);
     for (int64_t unit; (unit = next()) >= 0;) worker.run(unit / grouping.count, unit % grouping.count);
   });
   const Part* everything[] = {&b, &c, &low, &a, &skip, &bias, &weight};

@@ -11,6 +11,25 @@ constexpr int kStates = 8;
 constexpr int kStates = 4;
 #endif
 
+// Cuts `count` into pieces of `Most` and then powers of two, and calls body with each piece's size as a type.
+template <int Size>
+struct Piece {
+  static constexpr int size = Size;
+};
+template <int Most, class Body>
+MMVIM_HD void for_pieces(int64_t count, Body body) {
+  int64_t n = 0;
+  for (; n + Most <= count; n += Most) body(n, Piece<Most>{});
+  if constexpr (Most > 8)
+    if (n + 8 <= count) body(n, Piece<8>{}), n += 8;
+  if constexpr (Most > 4)
+    if (n + 4 <= count) body(n, Piece<4>{}), n += 4;
+  if constexpr (Most > 2)
+    if (n + 2 <= count) body(n, Piece<2>{}), n += 2;
+  if constexpr (Most > 1)
+    if (n + 1 <= count) body(n, Piece<1>{}), n += 1;
+}
+
 // A log2 e. What is finite stays finite: times a delta of 0 it is 0, and infinity is NaN.
 template <class T>
 MMVIM_HD T in_base_2(T a) {
@@ -25,7 +44,7 @@ template <class T>
 struct WalkParameters {
   Buffer<T> a2;                  // [block][state][lane], A log2 e
   Buffer<T> bound, skip, bias;   // [block][lane]; where |delta| is within `bound`, all decays are near, see exp2_product
-  Buffer<T> weight;              // [block][rank][lane]
+  Buffer<T> weight;              // [block][rank][lane], or [block][rank / 2][lane] pairs of bfloat16
   const bool has_skip;  // without one, an infinite u is no NaN
   WalkParameters(const ScanInputs& p, int64_t lanes)
       : a2(lanes * p.states),
@@ -33,7 +52,8 @@ struct WalkParameters {
         skip(lanes),
         bias(lanes),
         weight(lanes * larger(p.rank, 1)),
-        has_skip(p.skip.data) {}
+        has_skip(p.skip.data),
+        values(in_pairs<T>(p) ? lanes * p.rank : 0) {}
   void load(const ScanInputs& p, int64_t k, const Group& g) {
     load_transposed(p.a, k, g, p.states, a2.data);
     for (int64_t i = 0; i < g.blocks * p.states * kLanes<T>; ++i) a2.data[i] = in_base_2(a2.data[i]);
@@ -47,32 +67,55 @@ struct WalkParameters {
     }
     load_channels(p.skip, k, g, skip.data);
     load_channels(p.bias, k, g, bias.data);
-    if (p.rank) load_transposed(p.dt_weight, k, g, p.rank, weight.data);
+    if (in_pairs<T>(p))
+      load_pairs(p, k, g);
+    else if (p.rank)
+      load_transposed(p.dt_weight, k, g, p.rank, weight.data);
   }
+
+ private:
+  void load_pairs(const ScanInputs& p, int64_t k, const Group& g) {
+    if constexpr (kPairs<T>) {
+      constexpr int V = kLanes<T>;
+      const int64_t pairs = ceil_div(p.rank, 2);
+      load_transposed(p.dt_weight, k, g, p.rank, values.data);
+      for (int b = 0; b < g.blocks; ++b)
+        for (int64_t r = 0; r < p.rank; r += 2) {
+          const T* from = values.data + (b * p.rank + r) * V;
+          const Vec<T> high = r + 1 < p.rank ? mmvim::MMVIM_ISA::load<T>(from + V) : Vec<T>{};
+          store<T>(weight.data + (b * pairs + r / 2) * V, to_pairs(mmvim::MMVIM_ISA::load<T>(from), high));
+        }
+    }
+  }
+
+  Buffer<T> values;  // of a weight before they are put into pairs
 };
 
-// raw[block][step][lane] = bias + weight @ low[step].
-template <class T>
-static void project(const T* low, int count, int64_t rank, const WalkParameters<T>& w, int blocks, T* raw) {
-  constexpr int V = kLanes<T>, kSteps = 4;
+// raw[block][step][lane] = bias + weight @ low[step]. Steps of `low` are `stride` apart; `terms`: ranks or pairs.
+template <bool Pairs, class T>
+static void project(const T* low, int stride, int count, int64_t terms, const WalkParameters<T>& w, int blocks,
+                    T* raw) {
+  constexpr int V = kLanes<T>, kSteps = 8;
   for (int b = 0; b < blocks; ++b) {
-    const T* weight = w.weight.data + b * rank * V;
+    const T* weight = w.weight.data + b * terms * V;
     const Vec<T> bias = load<T>(w.bias.data + b * V);
-    T* out = raw + b * kTile * V;
-    int i = 0;
-    for (; i + kSteps <= count; i += kSteps) {
-      Vec<T> sum[kSteps] = {bias, bias, bias, bias};
-      for (int64_t r = 0; r < rank; ++r) {
+    for_pieces<kSteps>(count, [&]<class P>(int64_t i, P) {
+      Vec<T> sum[P::size];
+      for (int j = 0; j < P::size; ++j) sum[j] = bias;
+      const T* values = low + i * stride;
+      for (int64_t r = 0; r < terms; ++r) {
         const Vec<T> v = load<T>(weight + r * V);
-        for (int j = 0; j < kSteps; ++j) sum[j] += v * low[(i + j) * rank + r];
+#pragma GCC unroll 8
+        for (int j = 0; j < P::size; ++j) {
+          if constexpr (Pairs)
+            sum[j] = add_pairs(sum[j], v, values[j * stride + r]);
+          else
+            sum[j] += v * values[j * stride + r];
+        }
       }
-      for (int j = 0; j < kSteps; ++j) store<T>(out + (i + j) * V, sum[j]);
-    }
-    for (; i < count; ++i) {
-      Vec<T> sum = bias;
-      for (int64_t r = 0; r < rank; ++r) sum += load<T>(weight + r * V) * low[i * rank + r];
-      store<T>(out + i * V, sum);
-    }
+#pragma GCC unroll 8
+      for (int j = 0; j < P::size; ++j) store<T>(raw + (b * kTile + i + j) * V, sum[j]);
+    });
   }
 }
 
@@ -87,24 +130,24 @@ static void look_ahead(const ScanInputs& p, int64_t b, int64_t k, const Group& g
   constexpr int V = kLanes<T>;
   const int64_t *u_at = u_rows(p, next), *param_at = param_rows(p, next);
   ahead.add(p.io, p.u.data, b * p.u.batch + k * p.u.walk + g.first, p.u.row, next, u_at, V);
-  ahead.add(p.io, p.delta.data, b * p.delta.batch + k * p.delta.walk + (p.rank ? 0 : g.first), p.delta.row, next,
-            param_at, p.rank ? 0 : V);
-  ahead.add(p.io, p.b.data, b * p.b.batch + k * p.b.walk, p.b.row, next, param_at, 0);
-  ahead.add(p.io, p.c.data, b * p.c.batch + k * p.c.walk, p.c.row, next, param_at, 0);
+  if (!p.rank)
+    ahead.add(p.io, p.delta.data, b * p.delta.batch + k * p.delta.walk + g.first, p.delta.row, next, param_at, V);
   if (p.z.data) ahead.add(p.io, p.z.data, b * p.z.batch + g.first, p.z.row, next, next.token, V);
 }
 
-// tile = delta before softplus: bias added, low rank projected. `low` is scratch for kTile rows of it.
+// tile = delta before softplus: bias added, low rank projected.
 template <class T>
-static void load_delta(const ScanInputs& p, int64_t b, int64_t k, const TileRows& rows, const Group& g,
-                       const WalkParameters<T>& w, T* low, T* tile) {
+static void load_delta(const ScanInputs& p, const SharedSteps<T>& shared, int64_t b, int64_t k, int64_t s,
+                       const TileRows& rows, const Group& g, const WalkParameters<T>& w, T* tile) {
   constexpr int V = kLanes<T>;
-  const int64_t offset = b * p.delta.batch + k * p.delta.walk;
   if (p.rank) {
-    load_rows(p.io, p.delta.data, offset, p.delta.row, param_rows(p, rows), rows.count, static_cast<int>(p.rank), low);
-    project(low, rows.count, p.rank, w, g.blocks, tile);
-    return;
+    const T* low = shared.projected(b, k, s);
+    if constexpr (kPairs<T>)
+      if (in_pairs<T>(p))
+        return project<true>(low, shared.stride(), rows.count, ceil_div(p.rank, 2), w, g.blocks, tile);
+    return project<false>(low, shared.stride(), rows.count, p.rank, w, g.blocks, tile);
   }
+  const int64_t offset = b * p.delta.batch + k * p.delta.walk;
   load_tile(p.io, p.delta.data, offset, p.delta.row, param_rows(p, rows), rows.count, g, tile);
   if (!p.bias.data) return;
   for (int block = 0; block < g.blocks; ++block) {
@@ -118,7 +161,7 @@ static void load_delta(const ScanInputs& p, int64_t b, int64_t k, const TileRows
 
 // Runs NS states of vector `block` of channels over a tile. h [NS][lane] is carried; y [step][lane] is set (First) or
 // added to. `skip` is null where there is none.
-template <class T, int NS, bool First, bool Near>
+template <class T, int NS, bool First, bool Near, Accuracy A>
 static void recur(const T* delta, const T* u, const T* a2, const T* skip, const T* b, const T* c, int stride, int count,
                   T* h, T* y, const Ahead& ahead, int block) {
   constexpr int V = kLanes<T>;
@@ -132,7 +175,7 @@ static void recur(const T* delta, const T* u, const T* a2, const T* skip, const 
     if (First) ahead.ask(i, block);
 #pragma GCC unroll 16
     for (int n = 0; n < NS; ++n) {
-      const Vec<T> decay = exp2_product<Near>(d, load<T>(a2 + n * V));
+      const Vec<T> decay = exp2_product<Near, A>(d, load<T>(a2 + n * V));
       state[n] = decay * state[n] + dx * bi[n];
       if (n & 1)
         odd += state[n] * ci[n];
@@ -142,25 +185,6 @@ static void recur(const T* delta, const T* u, const T* a2, const T* skip, const 
     store<T>(y + i * V, NS > 1 ? even + odd : even);
   }
   for (int n = 0; n < NS; ++n) store<T>(h + n * V, state[n]);
-}
-
-// Cuts `states` into pieces of kStates and then powers of two, and calls body with each piece's size as a type.
-template <int Size>
-struct Piece {
-  static constexpr int size = Size;
-};
-template <int Most, class Body>
-MMVIM_HD void for_pieces(int64_t states, Body body) {
-  int64_t n = 0;
-  for (; n + Most <= states; n += Most) body(n, Piece<Most>{});
-  if constexpr (Most > 8)
-    if (n + 8 <= states) body(n, Piece<8>{}), n += 8;
-  if constexpr (Most > 4)
-    if (n + 4 <= states) body(n, Piece<4>{}), n += 4;
-  if constexpr (Most > 2)
-    if (n + 2 <= states) body(n, Piece<2>{}), n += 2;
-  if constexpr (Most > 1)
-    if (n + 1 <= states) body(n, Piece<1>{}), n += 1;
 }
 
 // Where the outputs of the walks add up, in the state type: the group's first channel of token 0, and a token's stride.
@@ -174,16 +198,14 @@ struct Sum {
 template <class T>
 class ForwardWorker {
  public:
-  ForwardWorker(const ScanForward& p, const Grouping& grouping)
+  ForwardWorker(const ScanForward& p, const SharedSteps<T>& shared, const Grouping& grouping)
       : p(p),
+        shared(shared),
         grouping(grouping),
         parameters(p, grouping.tile<T>() / kTile),
         u(grouping.tile<T>()),
         delta(grouping.tile<T>()),
         y(grouping.tile<T>()),
-        b(kTile * p.states + V),
-        c(kTile * p.states + V),
-        low(kTile * p.rank + V),
         h(grouping.tile<T>() / kTile * p.states) {}
 
   void begin(int64_t batch, int64_t walk, int64_t group_index) {
@@ -205,7 +227,8 @@ class ForwardWorker {
         ahead.add(p.out, p.y, output_offset() + g_.first, p.channels, next, next.token, V);
       }
       if (s && p.saved) save(s);
-      load_inputs();
+      load_inputs(s);
+      const T *b = shared.b(b_, k_, s), *c = shared.c(b_, k_, s);
       for (int i = 0; i < g_.blocks; ++i)
         near[i] = all_within(delta.data + i * kTile * V, rows.count, parameters.bound.data + i * V);
       for_pieces<kStates>(p.states, [&]<class P>(int64_t n, P) {
@@ -215,17 +238,21 @@ class ForwardWorker {
           const T* a2 = parameters.a2.data + (i * p.states + n) * V;
           T* hi = h.data + (i * p.states + n) * V;
           T* yi = y.data + i * kTile * V;
-          const int stride = static_cast<int>(p.states);
           const T* skip = parameters.has_skip ? parameters.skip.data + i * V : nullptr;
-          auto steps = n ? recur<T, P::size, false, true> : recur<T, P::size, true, true>;
-          if constexpr (kNearMatters<T>)
-            if (!near[i]) steps = n ? recur<T, P::size, false, false> : recur<T, P::size, true, false>;
-          steps(d, x, a2, skip, b.data + n, c.data + n, stride, rows.count, hi, yi, ahead, i);
+          const auto steps = n ? recurrence<P::size, false>(near[i]) : recurrence<P::size, true>(near[i]);
+          steps(d, x, a2, skip, b + n, c + n, shared.stride(), rows.count, hi, yi, ahead, i);
         }
       });
       deliver();
       rows = next;
     }
+  }
+
+  template <int NS, bool First>
+  auto recurrence(bool near) const {
+    return with_accuracy<T>(p.io, [&]<Accuracy A>(Deserved<A>) {
+      return !kNearMatters<T> || near ? recur<T, NS, First, true, A> : recur<T, NS, First, false, Accuracy::kFull>;
+    });
   }
 
   // Adds up delta over steps [s0, s1) into total[block][lane], next to running the states.
@@ -248,7 +275,8 @@ class ForwardWorker {
       const Vec<T> d = at_least(at_most(load<T>(total + i * V), most), -most);
       for (int64_t n = 0; n < p.states; ++n) {
         const int64_t at = (i * p.states + n) * V;
-        const Vec<T> decay = exp2_product<false>(d, load<T>(parameters.a2.data + at)), h0 = load<T>(h.data + at);
+        const Vec<T> decay = exp2_product<false, Accuracy::kFull>(d, load<T>(parameters.a2.data + at));
+        const Vec<T> h0 = load<T>(h.data + at);
         store<T>(h.data + at, (h0 == T(0) ? Vec<T>{} : decay * h0) + load<T>(end + at));
       }
     }
@@ -257,17 +285,20 @@ class ForwardWorker {
   // y = scale * silu(z) * y at the given tokens.
   void gate(const int64_t* tokens, int count) {
     if (p.z.data) load_tile(p.io, p.z.data, b_ * p.z.batch, p.z.row, tokens, count, g_, u.data);
+    if (!p.z.data && p.scale == 1) return;
     const T scale = static_cast<T>(p.scale);
-    for (int i = 0; i < g_.blocks; ++i)
-      for (int j = 0; j < count; ++j) {
-        const int at = (i * kTile + j) * V;
-        Vec<T> v = load<T>(y.data + at) * scale;
-        if (p.z.data) {
-          const Vec<T> z = load<T>(u.data + at);
-          v *= z * sigmoid(z);
+    with_accuracy<T>(p.io, [&]<Accuracy A>(Deserved<A>) {
+      for (int i = 0; i < g_.blocks; ++i)
+        for (int j = 0; j < count; ++j) {
+          const int at = (i * kTile + j) * V;
+          Vec<T> v = load<T>(y.data + at) * scale;
+          if (p.z.data) {
+            const Vec<T> z = load<T>(u.data + at);
+            v *= z * sigmoid<A>(z);
+          }
+          store<T>(y.data + at, v);
         }
-        store<T>(y.data + at, v);
-      }
+    });
   }
 
   // Hands the tile to the output: as it is with the gate (last), or into the sum over walks.
@@ -323,18 +354,17 @@ class ForwardWorker {
  private:
   static constexpr int V = kLanes<T>;
 
-  void load_inputs() {
+  void load_inputs(int64_t s) {
     load_tile(p.io, p.u.data, b_ * p.u.batch + k_ * p.u.walk, p.u.row, u_rows(p, rows), rows.count, g_, u.data);
-    load_delta(p, b_, k_, rows, g_, parameters, low.data, delta.data);
+    load_delta(p, shared, b_, k_, s, rows, g_, parameters, delta.data);
     if (p.delta_softplus)
-      for (int i = 0; i < g_.blocks; ++i)
-        for (int j = 0; j < rows.count; ++j) {
-          T* d = delta.data + (i * kTile + j) * V;
-          store<T>(d, softplus(load<T>(d)));
-        }
-    const int n = static_cast<int>(p.states);
-    load_rows(p.io, p.b.data, b_ * p.b.batch + k_ * p.b.walk, p.b.row, param_rows(p, rows), rows.count, n, b.data);
-    load_rows(p.io, p.c.data, b_ * p.c.batch + k_ * p.c.walk, p.c.row, param_rows(p, rows), rows.count, n, c.data);
+      with_accuracy<T>(p.io, [&]<Accuracy A>(Deserved<A>) {
+        for (int i = 0; i < g_.blocks; ++i)
+          for (int j = 0; j < rows.count; ++j) {
+            T* d = delta.data + (i * kTile + j) * V;
+            store<T>(d, softplus<A>(load<T>(d)));
+          }
+      });
   }
 
   void save(int64_t s) {
@@ -354,9 +384,10 @@ class ForwardWorker {
   }
 
   const ScanForward& p;
+  const SharedSteps<T>& shared;
   const Grouping& grouping;
   WalkParameters<T> parameters;
-  Buffer<T> u, delta, y, b, c, low, h;
+  Buffer<T> u, delta, y, h;
   bool near[kMostBlocks<T>];  // of the tile's decays
   TileRows rows, next;
   Ahead ahead;
@@ -365,13 +396,14 @@ class ForwardWorker {
 };
 
 template <class T>
-static void scan_whole(const ScanForward& p, const Pool& pool, const Grouping& grouping) {
+static void scan_whole(const ScanForward& p, const Pool& pool, const SharedSteps<T>& shared,
+                       const Grouping& grouping) {
   const int64_t walks = p.walks.count, outer = p.merge ? p.batch : p.batch * walks;
   const bool in_place = p.out == (sizeof(T) == 8 ? DType::kFloat64 : DType::kFloat32);
   const bool table = p.walks.table;
   const bool summing = p.merge && (walks > 1 || table);
   for_units(pool, outer * grouping.count, [&](Counter& next) {
-    ForwardWorker<T> worker(p, grouping);
+    ForwardWorker<T> worker(p, shared, grouping);
     // Without a sum in the output itself, this worker's channels add up in a buffer of its own.
     Buffer<T> own(summing && !in_place ? p.walks.tokens * grouping.width : 1);
     for (int64_t unit; (unit = next()) >= 0;) {
@@ -405,7 +437,8 @@ static void scan_whole(const ScanForward& p, const Pool& pool, const Grouping& g
 // Two passes over each walk: the end state of every segment started from zero, then the real run, each segment started
 // from what its predecessors leave.
 template <class T>
-static void scan_segments(const ScanForward& p, const Pool& pool, const Grouping& grouping, int64_t segments) {
+static void scan_segments(const ScanForward& p, const Pool& pool, const SharedSteps<T>& shared,
+                          const Grouping& grouping, int64_t segments) {
   const int64_t walks = p.walks.count, steps = p.walks.steps;
   const int64_t length = ceil_div(ceil_div(steps, segments), kTile) * kTile;
   segments = ceil_div(steps, length);
@@ -417,7 +450,7 @@ static void scan_segments(const ScanForward& p, const Pool& pool, const Grouping
   ScanForward silent = p;
   silent.saved = nullptr;
   for_units(pool, chains * (segments - 1), [&](Counter& next) {
-    ForwardWorker<T> worker(silent, grouping);
+    ForwardWorker<T> worker(silent, shared, grouping);
     for (int64_t unit; (unit = next()) >= 0;) {
       const int64_t segment = unit % (segments - 1), index = unit / (segments - 1);
       const int64_t g = index % grouping.count, k = index / grouping.count % walks, b = index / grouping.count / walks;
@@ -442,7 +475,7 @@ static void scan_segments(const ScanForward& p, const Pool& pool, const Grouping
   // Walks cross each other's segments, so those that share an output follow one another.
   for (int64_t k = 0; k < walks; ++k)
     for_units(pool, p.batch * grouping.count * segments, [&](Counter& next) {
-      ForwardWorker<T> worker(p, grouping);
+      ForwardWorker<T> worker(p, shared, grouping);
       for (int64_t unit; (unit = next()) >= 0;) {
         const int64_t segment = unit % segments, index = unit / segments;
         const int64_t g = index % grouping.count, b = index / grouping.count;
@@ -461,7 +494,7 @@ static void scan_segments(const ScanForward& p, const Pool& pool, const Grouping
     });
   if (p.merge && table)
     for_units(pool, p.batch * grouping.count, [&](Counter& next) {
-      ForwardWorker<T> worker(p, grouping);
+      ForwardWorker<T> worker(p, shared, grouping);
       for (int64_t unit; (unit = next()) >= 0;) {
         worker.begin(unit / grouping.count, 0, unit % grouping.count);
         worker.finish({sums + worker.output_offset() + worker.group().first, p.channels});
@@ -481,10 +514,11 @@ static void scan_forward(const ScanForward& p, const Pool& all) {
   const int64_t units = outer * grouping.count;
   constexpr int64_t kEnough = 4, kWanted = 8, kShortest = 8 * kTile;
   const int64_t segments = units >= kEnough ? 1 : smaller(ceil_div(kWanted, larger(units, 1)), p.walks.steps / kShortest);
+  const SharedSteps<T> shared(p, pool, false);
   if (segments > 1)
-    scan_segments<T>(p, pool, grouping, segments);
+    scan_segments<T>(p, pool, shared, grouping, segments);
   else
-    scan_whole<T>(p, pool, grouping);
+    scan_whole<T>(p, pool, shared, grouping);
 }
 
 }  // namespace mmvim::MMVIM_ISA

@@ -192,29 +192,17 @@ static void add_tile(T* base, int64_t stride, const int64_t* rows, int count, co
   }
 }
 
-// out[step][i] = row[i] for i < n, 0 where there is no row. `out` has room for one vector more than that.
-template <class T>
-static void load_rows(DType type, const void* data, int64_t offset, int64_t stride, const int64_t* rows, int count,
-                      int n, T* out) {
+// out[i] = values of one row, converted.
+template <class T, class X>
+static void load_row(const X* p, int n, T* out) {
   constexpr int V = kLanes<T>;
-  with_type<T>(type, [&]<class X>(X*) {
-    const X* base = static_cast<const X*>(data) + offset;
-    if (n == 1 && sizeof(X) == sizeof(T)) {
-      for (int i = 0; i < count; ++i) {
-        X value{};
-        if (rows[i] >= 0) value = base[rows[i] * stride];
-        __builtin_memcpy(out + i, &value, sizeof(X));
-      }
-      return;
-    }
-    // Steps come in order, so what a whole vector writes beyond one step's values the next step overwrites.
-    for (int i = 0; i < count; ++i, out += n) {
-      const X* p = base + rows[i] * stride;
-      int j = 0;
-      for (; j + V <= n; j += V) store<T>(out + j, rows[i] < 0 ? Vec<T>{} : load<T>(p + j));
-      if (j < n) store<T>(out + j, rows[i] < 0 ? Vec<T>{} : load_some<T>(p + j, n - j));
-    }
-  });
+  if (n == 1) {
+    *out = load_one<T>(p);
+    return;
+  }
+  int i = 0;
+  for (; i + V <= n; i += V) store<T>(out + i, load<T>(p + i));
+  if (i < n) store_some<T>(out + i, load_some<T>(p + i, n - i), n - i);
 }
 
 // out[block][lane] = values of the group's channels, 0 beyond them and where the parameter is absent.
@@ -230,8 +218,9 @@ template <class T>
 static void load_transposed(const Parameter& p, int64_t k, const Group& g, int64_t n, T* out) {
   constexpr int V = kLanes<T>;
   const T* data = static_cast<const T*>(p.data) + k * p.walk + g.first * n;
-  for (int c = 0; c < g.blocks * V; ++c)
-    for (int64_t i = 0; i < n; ++i) out[(c / V * n + i) * V + c % V] = c < g.width ? data[c * n + i] : T(0);
+  if (n == 1) return load_channels(p, k, g, out);
+  for (int b = 0; b < g.blocks; ++b)
+    transpose<true>(data + b * V * n, n, smaller(V, g.width - b * V), n, out + b * V * n, V);
 }
 
 // The group's channels of rows 0 .. count - 1 = 0; `base` is at its first one.

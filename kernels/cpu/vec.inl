@@ -101,6 +101,29 @@ MMVIM_HD vshort narrow(vfloat x, Float16) {
 }
 #endif
 
+// Whether sums of products of pairs of bfloat16 have an instruction; a pair travels in the place of a float.
+#ifdef MMVIM_AVX512_BF16
+template <class T>
+constexpr bool kPairs = sizeof(T) == 4;
+MMVIM_HD vfloat add_pairs(vfloat sum, vfloat a, float b) {
+  const vuint pair = vuint{} + bits_as<uint32_t>(b);
+  return _mm512_dpbf16_ps(sum, bits_as<__m512bh>(a), bits_as<__m512bh>(pair));
+}
+// The pairs of two vectors' values, rounded to bfloat16; what is finite stays finite.
+MMVIM_HD vfloat to_pairs(vfloat low, vfloat high) {
+  const auto nearest = [](vfloat x) {
+    const vuint bits = bits_as<vuint>(x), rounded = bits + 0x7fffu + ((bits >> 16) & 1u);
+    const vuint exponent = vuint{} + 0x7f800000u;
+    const vuint overflown = ((bits & exponent) != exponent) & ((rounded & exponent) == exponent);
+    return x == x ? (overflown ? bits : rounded) : bits | 0x400000u;
+  };
+  return bits_as<vfloat>((nearest(low) >> 16) | (nearest(high) & 0xffff0000u));
+}
+#else
+template <class T>
+constexpr bool kPairs = false;
+#endif
+
 // Loads one vector of state-type values from memory of type X; any alignment.
 template <class T, class X>
 MMVIM_HD Vec<T> load(const X* p) {
@@ -131,6 +154,19 @@ MMVIM_HD void store(X* p, Vec<T> v) {
   }
 }
 
+// One value.
+template <class T, class X>
+MMVIM_HD T load_one(const X* p) {
+  X value;
+  __builtin_memcpy(&value, p, sizeof(X));
+  if constexpr (sizeof(X) != 2)
+    return static_cast<T>(value);
+  else if constexpr (__is_same(X, BFloat16))
+    return bits_as<float>(static_cast<uint32_t>(value.bits) << 16);
+  else
+    return widen(vshort{value.bits}, X{})[0];
+}
+
 // The address sanitizer does not see masked instructions, so its build does without.
 #if defined(MMVIM_AVX512) && !defined(__SANITIZE_ADDRESS__)
 #define MMVIM_MASKED
@@ -140,7 +176,9 @@ MMVIM_HD void store(X* p, Vec<T> v) {
 template <class T, class X>
 MMVIM_HD Vec<T> load_some(const X* p, int n) {
 #ifdef MMVIM_MASKED
-  if constexpr (sizeof(X) == 4 && sizeof(T) == 4) return _mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1), p);
+  const __mmask16 first = static_cast<__mmask16>((1u << n) - 1);
+  if constexpr (sizeof(X) == 4 && sizeof(T) == 4) return _mm512_maskz_loadu_ps(first, p);
+  if constexpr (sizeof(X) == 2) return widen(bits_as<vshort>(_mm256_maskz_loadu_epi16(first, p)), X{});
 #endif
   X full[kLanes<T>] = {};
   for (int i = 0; i < n; ++i) full[i] = p[i];
@@ -150,8 +188,9 @@ MMVIM_HD Vec<T> load_some(const X* p, int n) {
 template <class T, class X>
 MMVIM_HD void store_some(X* p, Vec<T> v, int n) {
 #ifdef MMVIM_MASKED
-  if constexpr (sizeof(X) == 4 && sizeof(T) == 4)
-    return _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1u << n) - 1), v);
+  const __mmask16 first = static_cast<__mmask16>((1u << n) - 1);
+  if constexpr (sizeof(X) == 4 && sizeof(T) == 4) return _mm512_mask_storeu_ps(p, first, v);
+  if constexpr (sizeof(X) == 2) return _mm256_mask_storeu_epi16(p, first, bits_as<__m256i>(narrow(v, X{})));
 #endif
   X full[kLanes<T>];
   store<T>(full, v);
@@ -182,16 +221,17 @@ MMVIM_HD int64_t bytes_of(DType type) {
 // ---- functions ------------------------------------------------------------------------------------------------------
 
 // 2^x; 0 for -inf, inf for inf, NaN for NaN.
+template <Accuracy A>
 MMVIM_HD vfloat exp2(vfloat x) {
 #ifdef MMVIM_AVX512
   const vfloat fraction = _mm512_maskz_reduce_ps(kAll, x, 0);
-  return _mm512_maskz_scalef_ps(kAll, exp2_fraction(fraction), x - fraction);
+  return _mm512_maskz_scalef_ps(kAll, exp2_fraction<A>(fraction), x - fraction);
 #else
   constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer, found in the low bits
   x = at_most(at_least(x, splat(-127.0f)), splat(128.0f));
   const vfloat shifted = x + kRound;
   const vfloat fraction = x - (shifted - kRound);
-  return exp2_fraction(fraction) * bits_as<vfloat>((bits_as<vuint>(shifted) + 127u) << 23);
+  return exp2_fraction<A>(fraction) * bits_as<vfloat>((bits_as<vuint>(shifted) + 127u) << 23);
 #endif
 }
 
@@ -199,52 +239,75 @@ MMVIM_HD vfloat absolute(vfloat x) { return bits_as<vfloat>(bits_as<vuint>(x) & 
 
 // 2^(x y), inside the innermost loops; with `Near` for |x y| <= kNear only, where adding rounds to an integer.
 constexpr float kNear = 1e6f;
-template <bool Near>
+template <bool Near, Accuracy A>
 MMVIM_HD vfloat exp2_product(vfloat x, vfloat y) {
 #ifdef MMVIM_AVX512
   if constexpr (!Near) {
     const vfloat product = x * y;
-    return absolute(product) <= kNear ? exp2_product<true>(x, y) : exp2(product);  // the same bits where it is near
+    return absolute(product) <= kNear ? exp2_product<true, A>(x, y) : exp2<A>(product);  // near: the same bits
   }
   const vfloat round = splat(12582912.0f);
   const vfloat whole = _mm512_sub_ps(_mm512_fmadd_ps(x, y, round), round);
-  return _mm512_maskz_scalef_ps(kAll, exp2_fraction<vfloat>(_mm512_fmsub_ps(x, y, whole)), whole);
+  return _mm512_maskz_scalef_ps(kAll, exp2_fraction<A, vfloat>(_mm512_fmsub_ps(x, y, whole)), whole);
 #else
-  return exp2(x * y);
+  return exp2<A>(x * y);
 #endif
 }
 
-MMVIM_HD vfloat softplus(vfloat x) {
-  return log1p_unit(exp2(absolute(x) * -kLog2e)) + at_least(x, vfloat{});
+// e^-|x|
+template <Accuracy A>
+MMVIM_HD vfloat exp_below(vfloat x) {
+  if constexpr (A == Accuracy::kFull)
+    return exp2<A>(absolute(x) * -kLog2e);
+  else
+    return exp2_product<true, A>(at_most(absolute(x), splat(1e5f)), splat(-kLog2e));
 }
 
+// 1 / x of 1 <= x, or of what is not finite.
+template <Accuracy A>
+MMVIM_HD vfloat inverse(vfloat x) {
+#ifdef MMVIM_AVX512
+  if constexpr (A != Accuracy::kFull) return _mm512_maskz_rcp14_ps(kAll, x);
+#endif
+  return 1.0f / x;
+}
+
+template <Accuracy A>
+MMVIM_HD vfloat softplus(vfloat x) {
+  return log1p_unit<A>(exp_below<A>(x)) + at_least(x, vfloat{});
+}
+
+template <Accuracy A>
 MMVIM_HD vfloat softplus(vfloat x, vfloat& derivative) {
-  const vfloat e = exp2(absolute(x) * -kLog2e);
-  const vfloat inverse = 1.0f / (1.0f + e);
-  derivative = x < 0.0f ? e * inverse : inverse;
-  return log1p_unit(e) + at_least(x, vfloat{});
+  const vfloat e = exp_below<A>(x);
+  const vfloat above = inverse<A>(1.0f + e);
+  derivative = x < 0.0f ? e * above : above;
+  return log1p_unit<A>(e) + at_least(x, vfloat{});
 }
 
 // 0 below -87: of a large number not even e^-87 is nothing.
+template <Accuracy A>
 MMVIM_HD vfloat sigmoid(vfloat x) {
 #ifdef MMVIM_AVX512
-  const vfloat denominator = 1.0f + exp2(at_most(x * -kLog2e, splat(126.0f)));
+  const vfloat denominator = 1.0f + exp2<A>(at_most(x * -kLog2e, splat(126.0f)));
   const vfloat guess = _mm512_maskz_rcp14_ps(kAll, denominator);
   const __mmask16 some = _mm512_cmp_ps_mask(x, splat(-87.3f), _CMP_NLT_UQ);  // NaN too
+  if constexpr (A != Accuracy::kFull) return _mm512_maskz_mov_ps(some, guess);
   return _mm512_maskz_mul_ps(some, guess, 2.0f - denominator * guess);
 #else
-  return 1.0f / (1.0f + exp2(x * -kLog2e));
+  return 1.0f / (1.0f + exp2<A>(x * -kLog2e));
 #endif
 }
 
 // Double precision is there for checking, so it takes the C library's functions lane by lane.
-template <bool Near>
+template <bool Near, Accuracy A>
 MMVIM_HD vdouble exp2_product(vdouble x, vdouble y) {
   vdouble r;
   for (int i = 0; i < kLanes<double>; ++i) r[i] = __builtin_exp2(x[i] * y[i]);
   return r;
 }
 
+template <Accuracy A>
 MMVIM_HD vdouble softplus(vdouble x) {
   vdouble r;
   for (int i = 0; i < kLanes<double>; ++i)
@@ -252,15 +315,31 @@ MMVIM_HD vdouble softplus(vdouble x) {
   return r;
 }
 
+template <Accuracy A>
 MMVIM_HD vdouble sigmoid(vdouble x) {
   vdouble r;
   for (int i = 0; i < kLanes<double>; ++i) r[i] = 1.0 / (1.0 + __builtin_exp(-x[i]));
   return r;
 }
 
+template <Accuracy A>
 MMVIM_HD vdouble softplus(vdouble x, vdouble& derivative) {
-  derivative = sigmoid(x);
-  return softplus(x);
+  derivative = sigmoid<A>(x);
+  return softplus<A>(x);
+}
+
+// Calls body with the accuracy that inputs of a type deserve, as a type.
+template <Accuracy A>
+struct Deserved {
+  static constexpr Accuracy value = A;
+};
+template <class T, class Body>
+MMVIM_HD auto with_accuracy(DType io, Body body) {
+  if constexpr (sizeof(T) == 4) {
+    if (io == DType::kBFloat16) return body(Deserved<Accuracy::kBFloat16>{});
+    if (io == DType::kFloat16) return body(Deserved<Accuracy::kFloat16>{});
+  }
+  return body(Deserved<Accuracy::kFull>{});
 }
 
 // Whether there are decays for which `exp2_product` wants to know that they are near.
@@ -308,6 +387,60 @@ MMVIM_HD Vec<T> fold(const T* rows) {
     return fold_pair<T, Count / 2>(fold<T, Count / 2>(rows), fold<T, Count / 2>(rows + Count / 2 * kLanes<T>));
 }
 #endif
+
+#ifndef __clang__
+// One step of turning V vectors around: rows i and i + S, where i has no bit S, swap the lanes that have and have not.
+template <class T, int S>
+MMVIM_HD void swap_lanes(Vec<T>* rows) {
+  typedef __typeof__(rows[0] < rows[0]) Index;
+  Index first, second;
+  constexpr int V = kLanes<T>;
+  for (int i = 0; i < V; ++i) {
+    first[i] = i & S ? V + i - S : i;
+    second[i] = i & S ? V + i : i + S;
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < V; ++i) {
+    if (i & S) continue;
+    const Vec<T> a = rows[i], b = rows[i + S];
+    rows[i] = __builtin_shuffle(a, b, first);
+    rows[i + S] = __builtin_shuffle(a, b, second);
+  }
+}
+#endif
+
+// out[j][i] = in[i][j] for `rows` rows of `columns`; with `Fill`, zeros follow up to a whole vector of each row.
+template <bool Fill, class T>
+static void transpose(const T* in, int64_t in_stride, int64_t rows, int64_t columns, T* out, int64_t out_stride) {
+  constexpr int V = kLanes<T>;
+  for (int64_t i = 0; i < rows; i += V)
+    for (int64_t j = 0; j < columns; j += V) {
+      const int high = static_cast<int>(rows - i < V ? rows - i : V);
+      const int wide = static_cast<int>(columns - j < V ? columns - j : V);
+#ifndef __clang__
+      Vec<T> v[V] = {};
+      for (int r = 0; r < high; ++r) {
+        const T* from = in + (i + r) * in_stride + j;
+        v[r] = wide == V ? load<T>(from) : load_some<T>(from, wide);
+      }
+      swap_lanes<T, 1>(v);
+      if constexpr (V > 2) swap_lanes<T, 2>(v);
+      if constexpr (V > 4) swap_lanes<T, 4>(v);
+      if constexpr (V > 8) swap_lanes<T, 8>(v);
+      for (int c = 0; c < wide; ++c) {
+        T* to = out + (j + c) * out_stride + i;
+        if (Fill || high == V)
+          store<T>(to, v[c]);
+        else
+          store_some<T>(to, v[c], high);
+      }
+#else
+      for (int c = 0; c < wide; ++c)
+        for (int r = 0; r < (Fill ? V : high); ++r)
+          out[(j + c) * out_stride + i + r] = r < high ? in[(i + r) * in_stride + j + c] : T(0);
+#endif
+    }
+}
 
 // out[i] = sum of the lanes of vector i, for `count` vectors. The order of the additions is fixed.
 template <class T>

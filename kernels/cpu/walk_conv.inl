@@ -43,10 +43,12 @@ class ConvWorker {
     for (int64_t s = begin_; s < end_; s += kTile) {
       const int count = static_cast<int>(smaller(kTile, end_ - s));
       load_window(s, count);
-      for (int i = 0; i < g_.blocks; ++i) {
-        T* out = y.data + i * kTile * V;
-        each_sum(i, count, [&](int j, Vec<T> v) { store<T>(out + j * V, p.silu ? v * sigmoid(v) : v); });
-      }
+      with_accuracy<T>(p.io, [&]<Accuracy A>(Deserved<A>) {
+        for (int i = 0; i < g_.blocks; ++i) {
+          T* out = y.data + i * kTile * V;
+          each_sum(i, count, [&](int j, Vec<T> v) { store<T>(out + j * V, p.silu ? v * sigmoid<A>(v) : v); });
+        }
+      });
       store_tile(p.io, f.y, (b_ * p.walks.count + k_) * output_rows * p.channels, p.channels,
                  p.step ? rows.own : rows.token, count, g_, y.data);
     }
@@ -112,15 +114,16 @@ class ConvWorker {
     const int64_t offset = b_ * p.x.batch + g_.first;
     with_type<T>(p.io, [&]<class X>(X*) {
       const X* base = static_cast<const X*>(p.x.data) + offset;
+      const int full = g_.width / V, rest = g_.width % V, step = window() * V;
       for (int j = 0; j < count; ++j) {
         const X* from = base + rows.token[j] * p.x.row;
         T* to = x.data + (at + j) * V;
-        for (int i = 0; i < g_.blocks; ++i, to += window() * V) {
-          const int left = g_.width - i * V;
-          store<T>(to, rows.token[j] < 0 ? Vec<T>{}
-                       : left >= V       ? load<T>(from + i * V)
-                                         : load_some<T>(from + i * V, left));
+        if (rows.token[j] < 0) {
+          for (int i = 0; i < g_.blocks; ++i) store<T>(to + i * step, Vec<T>{});
+          continue;
         }
+        for (int i = 0; i < full; ++i) store<T>(to + i * step, load<T>(from + i * V));
+        if (rest) store<T>(to + full * step, load_some<T>(from + full * V, rest));
       }
     });
   }
@@ -220,18 +223,20 @@ class ConvBackwardWorker : ConvWorker<T> {
     this->load_window(s, count);
     load_tile(f.io, f.grad.data, b_ * f.grad.batch + k_ * f.grad.walk, f.grad.row,
               f.step ? this->rows.own : this->rows.token, count, g_, grad.data);
-    for (int i = 0; i < g_.blocks; ++i) {
-      T* out = e.data + i * window() * V;
-      const T* dy = grad.data + i * kTile * V;
-      this->each_sum(i, count, [&](int j, Vec<T> v) {
-        Vec<T> slope = load<T>(dy + j * V);
-        if (f.silu) {
-          const Vec<T> sig = sigmoid(v);
-          slope *= sig * (1 + v * (1 - sig));
-        }
-        store<T>(out + j * V, slope);
-      });
-    }
+    with_accuracy<T>(f.io, [&]<Accuracy A>(Deserved<A>) {
+      for (int i = 0; i < g_.blocks; ++i) {
+        T* out = e.data + i * window() * V;
+        const T* dy = grad.data + i * kTile * V;
+        this->each_sum(i, count, [&](int j, Vec<T> v) {
+          Vec<T> slope = load<T>(dy + j * V);
+          if (f.silu) {
+            const Vec<T> sig = sigmoid<A>(v);
+            slope *= sig * (1 + v * (1 - sig));
+          }
+          store<T>(out + j * V, slope);
+        });
+      }
+    });
   }
 
   void accumulate(int i, int count) {

@@ -35,7 +35,7 @@ def supported(name: str) -> bool:
         return taken == name
 
 
-ISAS = [name for name in ('base', 'avx2', 'avx512', 'emulated') if supported(name)]
+ISAS = [name for name in ('base', 'avx2', 'avx512', 'avx512_bf16', 'emulated') if supported(name)]
 
 
 def doubled(arguments: dict[str, Any]) -> dict[str, Any]:
