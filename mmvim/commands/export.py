@@ -25,7 +25,7 @@ from mmvim.inference.slide import window_of
 from .demo import height_x_width
 
 #: What each format needs beside PyTorch.
-_PACKAGES = {'onnx': ('onnx', 'onnxscript', 'onnxruntime'), 'openvino': ('onnx', 'onnxscript', 'openvino')}
+_PACKAGES = {'onnx': ('onnx', 'onnxscript', 'onnxruntime'), 'openvino': ('onnx', 'onnxscript', 'openvino', 'nncf')}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

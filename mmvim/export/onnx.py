@@ -31,7 +31,7 @@ def write_onnx(
         path: Of the file; in a folder that exists.
         form: Of the recurrence, a key of :data:`.recurrence.FORMS`.
         half: Whether large weights are stored as fp16; they are computed with as fp32.
-        int8: Whether weights of linear layers become int8, by ONNX Runtime's dynamic quantisation.
+        int8: Whether weights of linear layers become int8, by ONNX Runtime's dynamic quantisation or OpenVINO's NNCF.
     """
     written = _as_onnx(program, outputs, form)
     with replacing(path) as draft:
@@ -53,6 +53,10 @@ def write_openvino(
         between = Path(folder, 'model.onnx')
         _as_onnx(program, outputs, 'plain').save(between)
         model = openvino.convert_model(between)
+    if int8:
+        import nncf
+
+        model = nncf.compress_weights(model)
     weights = path.with_suffix('.bin')
     with replacing(weights) as draft_of_weights, replacing(path) as draft:
         openvino.save_model(model, draft, compress_to_fp16=half)

@@ -12,10 +12,11 @@ from mmvim.commands.export import main
 from mmvim.inference.runtimes import Exported
 from mmvim.miniature.scenes import render_scene
 from mmvim.models.build import build_untrained
-from mmvim.ops.backends import library_path
+from mmvim.ops.backends import PACKAGE
 from mmvim.preflight.config import load_config
 
 ROOT = Path(__file__).parents[2]
+KERNELS = PACKAGE / '_C.abi3.so'
 SIZE = (48, 64)
 CONFIG = f"""
 _base_ = {str(ROOT / 'configs/vim/upernet_vim_t_ade20k.py')!r}
@@ -72,7 +73,7 @@ def run(program: Path, *arguments: object) -> subprocess.CompletedProcess:
 def test_the_same_labels_as_python(program: Path, package: Path, tmp_path: Path) -> None:
     image = render_scene(np.random.default_rng(3), *SIZE).image
     (tmp_path / 'picture.ppm').write_bytes(b'P6\n# drawn\n64 48\n255\n' + image.tobytes())
-    result = run(program, package, library_path(), tmp_path / 'picture.ppm', tmp_path / 'labels.pgm')
+    result = run(program, package, KERNELS, tmp_path / 'picture.ppm', tmp_path / 'labels.pgm')
     assert result.returncode == 0, result.stderr
     header, _, pixels = (tmp_path / 'labels.pgm').read_bytes().partition(b'255\n')
     assert header == b'P5\n64 48\n'
@@ -98,10 +99,10 @@ def test_bad_input(program: Path, package: Path, tmp_path: Path) -> None:
     whole.write_bytes(b'P6 64 48 255 ' + bytes(3 * 64 * 48))
     labels = tmp_path / 'labels.pgm'
     for picture, kernels, sentence in (
-        (tmp_path / 'nowhere.ppm', library_path(), 'there is no file'),
-        (small, library_path(), 'takes pictures of 48 x 64'),
-        (cut, library_path(), 'is cut off'),
-        (none, library_path(), 'is no binary PPM'),
+        (tmp_path / 'nowhere.ppm', KERNELS, 'there is no file'),
+        (small, KERNELS, 'takes pictures of 48 x 64'),
+        (cut, KERNELS, 'is cut off'),
+        (none, KERNELS, 'is no binary PPM'),
         (whole, tmp_path / 'nowhere.so', 'no kernels'),
     ):
         result = run(program, package, kernels, picture, labels)
