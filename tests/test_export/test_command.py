@@ -46,7 +46,11 @@ model = dict(
 test_dataloader = dict(
     num_workers=0,
     persistent_workers=False,
-    dataset=dict(num_classes=5, pipeline=[dict(type='mmvim.LoadForClassifier', resize=72, crop=64)]),
+    dataset=dict(
+        data_root='drawn/imagenet',
+        num_classes=5,
+        pipeline=[dict(type='mmvim.LoadForClassifier', resize=72, crop=64)],
+    ),
 )
 """
 
@@ -56,7 +60,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Configs, checkpoints with random weights, data, and an exported segmentor of open size."""
     folder = tmp_path_factory.mktemp('place')
     ensure_miniature('ade20k', folder / 'data', train=1, val=2, size=(64, 96), progress=False)
-    ensure_miniature('imagenet', folder / 'data/imagenet', train=1, val=5, size=(80, 80), progress=False)
+    ensure_miniature('imagenet', folder / 'drawn', train=1, val=5, size=(80, 80), progress=False)
     texts = {
         'segmentor': SEGMENTOR.format(base=str(CONFIGS / 'vmamba/upernet_vmamba_t_ade20k.py')),
         'classifier': CLASSIFIER.format(base=str(CONFIGS / 'vmamba/vmamba_t_imagenet.py')),
@@ -67,6 +71,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         torch.manual_seed(0)
         model = build_untrained(cfg.model, cfg.get('default_scope'))
         torch.save({'state_dict': model.state_dict()}, folder / f'{name}.pth')
+    cv2.imwrite(str(folder / 'picture.png'), np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         options = ['--to', 'onnx', '--out', 'files', '--min-size', '64x64', '--max-size', '128x128']
@@ -101,8 +106,6 @@ def test_the_description_is_all_that_a_program_needs() -> None:
 
 
 def test_the_demo_draws_the_same() -> None:
-    image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
-    cv2.imwrite('picture.png', image)
     assert demo(['picture.png', 'segmentor.py', 'segmentor.pth', '--out', 'ours']) == 0
     assert demo(['picture.png', 'files/segmentor.onnx', '--out', 'theirs']) == 0
     assert Path('ours/picture.png').read_bytes() == Path('theirs/picture.png').read_bytes()

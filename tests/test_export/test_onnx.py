@@ -13,7 +13,17 @@ from torch import Tensor
 
 from mmvim.export.graph import Maps, trace
 from mmvim.export.onnx import write_onnx, write_openvino
-from mmvim.models import DeiT, MambaOut, Vim, VMamba
+from mmvim.models import (
+    DeiT,
+    EfficientVMamba,
+    LocalVim,
+    LocalVMamba,
+    MambaOut,
+    MambaVision,
+    PlainMamba,
+    Vim,
+    VMamba,
+)
 
 PATCHES = {'embed_dims': 16, 'depth': 2, 'patch_size': 16, 'patch_stride': 16, 'd_state': 3}
 STAGES = {'embed_dims': 8, 'depths': (1, 1)}
@@ -23,9 +33,17 @@ FAMILIES: dict[str, Callable] = {
     'mambaout': partial(MambaOut, {'embed_dims': (8, 16), 'depths': (1, 1)}, out_indices=(0, 1)),
     'deit': partial(DeiT, {'embed_dims': 16, 'depth': 2, 'heads': 2}, out_indices=(0, 1)),
 }
+# For one size: walks along tables, or windows, which are filled up to whole ones.
 TABLES: dict[str, Callable] = {
-    'vmamba along windows': partial(VMamba, STAGES, out_indices=(0, 1), walks=('h', 'v_flip', 'w2', 'w3_flip')),
-    'vmamba along snakes': partial(VMamba, STAGES, out_indices=(0, 1), walks='snake'),
+    'localvim': partial(LocalVim, PATCHES, directions=('v', 'w2', 'w7_flip'), out_indices=(0, 1)),
+    'localvmamba': partial(LocalVMamba, STAGES, directions=('h', 'v_flip', 'w2', 'w3_flip'), out_indices=(0, 1)),
+    'efficientvmamba': partial(
+        EfficientVMamba, {'embed_dims': (8, 16), 'depths': (1, 1), 'scan_stages': 1}, out_indices=(0, 1)
+    ),
+    'plainmamba': partial(PlainMamba, {'embed_dims': 16, 'depth': 2, 'conv_blocks': (0,)}, out_indices=(0, 1)),
+    'mambavision': partial(
+        MambaVision, {'embed_dims': 16, 'stem_dims': 8, 'depths': (1, 1, 2), 'heads': (2,)}, out_indices=(1, 2)
+    ),
 }
 OPEN = ((64, 64), (128, 192))
 
@@ -70,7 +88,7 @@ def test_a_size_that_is_fixed(family: str, tmp_path: Path) -> None:
 
 
 def test_openvino(tmp_path: Path) -> None:
-    backbone, image = Maps(TABLES['vmamba along windows']().eval()).eval(), torch.rand(1, 3, 52, 76)
+    backbone, image = Maps(TABLES['localvmamba']().eval()).eval(), torch.rand(1, 3, 52, 76)
     path = tmp_path / 'model.xml'
     write_openvino(trace(backbone, image), backbone.outputs, path, False, False)
     assert sorted(file.name for file in tmp_path.iterdir()) == ['model.bin', 'model.xml']
@@ -80,8 +98,8 @@ def test_openvino(tmp_path: Path) -> None:
 
 def test_weights_of_16_and_8_bits(tmp_path: Path) -> None:
     """Both are smaller, near what fp32 computes, and not the same."""
-    wide = {'embed_dims': 64, 'depths': (1, 1)}
-    backbone, image = Maps(VMamba(wide, out_indices=1).eval()).eval(), torch.rand(1, 3, 64, 64)
+    wide = {'embed_dims': 64, 'depths': (1,)}
+    backbone, image = Maps(VMamba(wide, out_indices=0).eval()).eval(), torch.rand(1, 3, 64, 64)
     program, sizes, maps = trace(backbone, image), {}, {}
     for name, options in {'float32': (False, False), 'float16': (True, False), 'int8': (False, True)}.items():
         path = tmp_path / f'{name}.onnx'
