@@ -5,14 +5,14 @@ import shutil
 import sys
 from pathlib import Path
 
-from setuptools import Extension, setup
+from setuptools import Distribution, Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT))  # an isolated build does not have the project's folder on its path
 
-from kernels.build import LIBRARIES, build_or_explain  # noqa: E402
+from kernels.build import LIBRARIES, build_or_explain, requested  # noqa: E402
 from kernels.toolchain import BuildError  # noqa: E402
 
 MIM_ITEMS = ('benchmarks', 'configs', 'tools', 'model-index.yml')
@@ -23,6 +23,9 @@ class BuildPython(build_py):
 
     def run(self) -> None:
         if self.editable_mode:
+            if requested() == 'none':  # what an earlier build put here would be loaded
+                for library in LIBRARIES:
+                    (ROOT / 'mmvim' / f'{library.module}.abi3.so').unlink(missing_ok=True)
             self._fill(ROOT / 'mmvim' / '.mim', link=True)
         else:
             # pip builds inside this folder; what an earlier build left here would travel in this wheel too.
@@ -42,6 +45,13 @@ class BuildPython(build_py):
                 shutil.copytree(source, target, ignore=shutil.ignore_patterns('__pycache__'))
             else:
                 shutil.copy2(source, target)
+
+
+class Package(Distribution):
+    """Without kernels a wheel of Python alone, ``py3-none-any``: one file for Windows, macOS and every Linux."""
+
+    def has_ext_modules(self) -> bool:
+        return requested() != 'none' and super().has_ext_modules()
 
 
 class BuildKernels(build_ext):
@@ -75,5 +85,6 @@ setup(
         Extension(f'mmvim.{library.module}', sources=[], py_limited_api=True, optional=True) for library in LIBRARIES
     ],
     cmdclass={'build_py': BuildPython, 'build_ext': BuildKernels},
-    options={'bdist_wheel': {'py_limited_api': 'cp310'}},
+    distclass=Package,
+    options={'bdist_wheel': {'py_limited_api': 'cp310'} if requested() != 'none' else {}},
 )

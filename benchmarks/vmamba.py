@@ -124,7 +124,7 @@ def measure_backbone(name: str, seconds: float) -> Cost:
     """Inference of a backbone on one image of 512 x 512."""
     keep_freed_memory()
     torch.manual_seed(0)
-    backbone = VMamba('tiny') if name == 'vmamba' else _swin()
+    backbone = VMamba('tiny') if name == 'vmamba' else build_swin()
     backbone.eval()  # on its own: Swin's returns nothing
     image = torch.randn(1, 3, 512, 512)
     call = torch.inference_mode()(lambda: backbone(image))
@@ -133,7 +133,7 @@ def measure_backbone(name: str, seconds: float) -> Cost:
     return Cost(timing.best, timing.median, memory)
 
 
-def _swin() -> nn.Module:
+def build_swin() -> nn.Module:
     from mmdet.models import SwinTransformer
 
     return SwinTransformer(**{key: value for key, value in SWIN.items() if key not in ('_delete_', 'type')})

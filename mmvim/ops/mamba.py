@@ -91,12 +91,12 @@ def _scan_groups(u, delta, A, B, C, D, z, delta_bias, delta_softplus) -> tuple[T
         raise UserValueError(f'B and C: expected the same number of groups, got {B.shape[1]} and {C.shape[1]}')
 
     def split(x: Tensor) -> Tensor:
-        return x.unflatten(1, (groups, -1)).transpose(-1, -2)
+        return _transposed(x.unflatten(1, (groups, -1)).flatten(0, 1)).unflatten(0, (-1, groups))
 
     A, D, delta_bias = (None if x is None else x.unflatten(0, (groups, -1)) for x in (A, D, delta_bias))
     y, state = scan(
         split(u), split(delta), A, B.transpose(-1, -2), C.transpose(-1, -2), D,
-        walks=walks.rows(u.shape[-1], groups), z=z.transpose(1, 2) if z is not None and groups == 1 else None,
+        walks=walks.rows(u.shape[-1], groups), z=_transposed(z) if z is not None and groups == 1 else None,
         delta_bias=delta_bias, delta_softplus=delta_softplus, merge='none', out_dtype=state_dtype(u.dtype),
         return_last_state=True,
     )  # fmt: skip
@@ -183,7 +183,7 @@ def causal_conv1d_fn(
     _expect('final_states_out', final_states_out, (batch, channels, history))
     seen = x if initial_states is None else torch.cat([initial_states.to(x.dtype), x], -1)
     y = walk_conv(
-        seen.transpose(1, 2), weight.unsqueeze(0), None if bias is None else bias.unsqueeze(0),
+        _transposed(seen), weight.unsqueeze(0), None if bias is None else bias.unsqueeze(0),
         walks=walks.rows(seen.shape[-1]), activation=activation and 'silu',
     )  # fmt: skip
     y = _in_layout_of(x, y[:, 0, -length:].transpose(1, 2))
@@ -205,4 +205,16 @@ def _widest(*tensors: Tensor | None) -> list[Tensor | None]:
 
 def _in_layout_of(x: Tensor, y: Tensor) -> Tensor:
     """y (B, D, L) as it comes, channel-last in memory, if x is so too; else with the sequence last in memory."""
-    return y if x.stride(1) == 1 and x.stride(2) != 1 else y.contiguous()
+    return y if x.stride(1) == 1 and x.stride(2) != 1 else _transposed(y.transpose(1, 2)).contiguous()
+
+
+def _transposed(x: Tensor) -> Tensor:
+    """(B, M, N) to (B, N, M), which is dense where x is so.
+
+    On a CPU PyTorch copies two long axes block by block, but three with a stride, which takes 2 to 5 times as long.
+    """
+    plain = torch.compiler.is_compiling() or torch.jit.is_tracing() or torch._C._are_functorch_transforms_active()
+    if plain or not x.is_cpu or x.stride(2) != 1 or min(x.shape[1:]) < 60 or not 0 < len(x) <= 64:
+        return x.transpose(1, 2)
+    samples = [sample.t().contiguous() for sample in x.unbind()]
+    return samples[0].unsqueeze(0) if len(samples) == 1 else torch.stack(samples)

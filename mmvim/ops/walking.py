@@ -2,8 +2,6 @@
 steps, and the dtype of states.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
@@ -22,36 +20,55 @@ def num_stored_states(num_steps: int) -> int:
     return (num_steps - 1) // TILE
 
 
-@dataclass
 class Order:
-    """Gathers tensors into walking order and adds them back, for the steps [start, stop) of all K walks."""
+    """Gathers tensors into walking order and adds them back, for the steps [start, stop) of all K walks.
 
-    tokens: Tensor  # (K, S), -1 for none
-    start: int
-    stop: int
+    The steps may be cut into ``chunks`` of one length, which a recurrence takes side by side: they then come step by
+    step, first all chunks' first steps, so that what is computed at once lies together.
 
-    def __post_init__(self):
-        self.tokens = self.tokens[:, self.start : self.stop]
-        self.here = (self.tokens >= 0).unsqueeze(-1)  # (K, T, 1)
-        self.places = [(k, mask.squeeze(-1).nonzero().squeeze(-1)) for k, mask in enumerate(self.here)]
+    Args:
+        tokens: Int64 table (K, S), -1 for none.
+        start: First step.
+        stop: One behind the last.
+        chunks: C, a divisor of ``stop - start`` = T * C.
+    """
+
+    def __init__(self, tokens: Tensor, start: int, stop: int, chunks: int = 1) -> None:
+        self.start, self.stop, self.chunks = start, stop, chunks
+        self.tokens = self._side_by_side(tokens[:, start:stop, None]).squeeze(-1)  # (K, T * C)
+        self.here = (self.tokens >= 0).unsqueeze(-1)
+        self.complete = bool(self.here.all())
+
+    def _side_by_side(self, x: Tensor) -> Tensor:
+        """(..., C * T, D) in walking order to (..., T * C, D)."""
+        return x.unflatten(-2, (self.chunks, -1)).transpose(-3, -2).flatten(-3, -2)
 
     def take(self, x: Tensor, in_steps: bool) -> Tensor:
-        """(B, 1|K, S or L, C) to (B, K, T, C) in the state dtype; zero at steps without a token if in token order."""
+        """(B, 1|K, S or L, D) to (B, K, T * C, D) in the state dtype; in token order zero at steps without a token."""
+        count = len(self.tokens)
         if in_steps:
-            x = x[:, :, self.start : self.stop].expand(-1, len(self.tokens), -1, -1)
+            x = self._side_by_side(x[:, :, self.start : self.stop]).expand(-1, count, -1, -1)
         else:
-            walks = [x[:, k % x.shape[1], order.clamp(min=0)] for k, order in enumerate(self.tokens)]
-            x = torch.stack(walks, 1).where(self.here, 0)
+            index = self.tokens if self.complete else self.tokens.clamp(min=0)
+            if x.shape[1] == 1:
+                x = x[:, 0].index_select(1, index.flatten()).unflatten(1, (count, -1))
+            else:
+                x = torch.stack([x[:, k].index_select(1, order) for k, order in enumerate(index)], 1)
+            x = x if self.complete else x.where(self.here, 0)
         return x.to(state_dtype(x.dtype))
 
     def add(self, out: Tensor, x: Tensor, in_steps: bool) -> None:
-        """Add x (B, K, T, C) to out (B, 1|K, S or L, C): the adjoint of :meth:`take`."""
-        for k, places in self.places:
-            target = out[:, k % out.shape[1]]
+        """Add x (B, K, T * C, D) to out (B, 1|K, S or L, D): the adjoint of :meth:`take`."""
+        for k, order in enumerate(self.tokens):
+            target, values = out[:, k % out.shape[1]], x[:, k]
             if in_steps:
-                target[:, self.start : self.stop] += x[:, k]
+                values = values.unflatten(1, (-1, self.chunks)).transpose(1, 2)
+                target[:, self.start : self.stop].unflatten(1, (self.chunks, -1)).add_(values)
+            elif self.complete:
+                target.index_add_(1, order, values)
             else:
-                target.index_add_(1, self.tokens[k, places], x[:, k, places])
+                places = self.here[k, :, 0].nonzero().squeeze(-1)
+                target.index_add_(1, order[places], values[:, places])
 
 
 def walked(x: Tensor, walks: Walks, in_steps: bool) -> Tensor:

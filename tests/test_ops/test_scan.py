@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mmvim.ops import scan, walks
+from mmvim.ops import chunked, scan, walks
 from mmvim.ops.reference import scan_reference
 from mmvim.ops.testing import BACKENDS, LEAST_TOLERANCE, TENSORS, WIDE, assert_same, relative_error, results, scan_case
 
@@ -264,3 +264,29 @@ def test_steps_so_large_that_the_decay_underflows(delta_softplus, backend):
     case['delta'] = case['delta'].abs() * 1e4
     exact = {name: x.double() if isinstance(x, torch.Tensor) else x for name, x in case.items()}
     assert_same(results(scan, case, backend=backend), results(reference, exact), 1e-5, gradients=3)
+
+
+@pytest.mark.parametrize('together', [1, 60, 120, 10**6], ids='{} elements a step together'.format)
+@pytest.mark.parametrize('name', ['kinds', 'holes', 'steps'])
+def test_chunks_side_by_side(name, together, monkeypatch):
+    """However many chunks the PyTorch path takes at once: the same results, gradients and stored states."""
+    monkeypatch.setattr(chunked, 'SIDE_BY_SIDE', together)  # 24 elements a step
+    walk = walks.cross(13, 23) if name == 'kinds' else walks.local(13, 23, ('h', 'v_flip', 'w7', 'w2_flip'))
+    order = 'step' if name == 'steps' else 'token'
+    case = scan_case(walk, batch=1, channels=3, d_state=2, z=True, rank=2, u_order=order, param_order=order)
+    case['A'] *= 1e-2  # states outlive chunks
+    assert_same(results(scan, case, backend='torch'), results(reference, case), 1e-11)
+    y, state = scan(**case, return_last_state=True, backend='torch')
+    assert relative_error(state, scan_reference(**case)[1]) < 1e-11
+
+
+def test_chunks_side_by_side_that_are_not_finite():
+    """An infinite state stays infinite though the decay over a chunk underflows, and one after the other says so."""
+    case = scan_case(walks.rows(200), batch=1, channels=2, d_state=1, D=False, delta_softplus=False, delta_bias=False,
+                     dtype=torch.float32)  # fmt: skip
+    case['delta'] = torch.full_like(case['delta'], 5.0)
+    case['A'] = torch.full_like(case['A'], -1.0)
+    case['B'][:, :, 3] = torch.inf
+    y = scan(**case, backend='torch')
+    assert y[:, :3].isfinite().all()
+    assert y[:, 3:].isinf().all()

@@ -16,9 +16,8 @@ FOLDERS = ('benchmarks', 'configs', 'tools')
 PARTS = ('pyproject.toml', 'setup.py', 'MANIFEST.in', 'README.md', 'LICENSE', 'mmvim', 'kernels', *FOLDERS)
 
 
-@pytest.fixture(scope='module')
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> ZipFile:
-    folder = tmp_path_factory.mktemp('wheel')
+def build(folder: Path, kernels: str) -> tuple[Path, str]:
+    """A wheel of a copy of the checkout, with ``MMVIM_BUILD=kernels`` and a compiler that fails, and what pip said."""
     source = folder / 'source'
     source.mkdir()
     for part in map(REPOSITORY.joinpath, PARTS):
@@ -32,14 +31,26 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> ZipFile:
     command = [sys.executable, '-m', 'pip', 'wheel', '-v', '--no-deps', '--no-build-isolation', '--no-index']
     result = subprocess.run(
         [*command, '-w', str(folder), str(source)],
-        env={**os.environ, 'CXX': '/bin/false', 'MMVIM_BUILD': 'auto'},
+        env={**os.environ, 'CXX': '/bin/false', 'MMVIM_BUILD': kernels},
         capture_output=True,
         text=True,
     )
     output = result.stdout + result.stderr
     assert result.returncode == 0, output
+    return next(folder.glob('*.whl')), output
+
+
+@pytest.fixture(scope='module')
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> ZipFile:
+    path, output = build(tmp_path_factory.mktemp('wheel'), 'auto')
     assert output.count('the C++ kernels are not built') == 1, output
-    return ZipFile(next(folder.glob('*.whl')))
+    return ZipFile(path)
+
+
+def test_without_kernels_it_is_for_every_system(tmp_path: Path) -> None:
+    path, _ = build(tmp_path, 'none')
+    assert path.name.endswith('-py3-none-any.whl')
+    assert 'mmvim/ops/chunked.py' in ZipFile(path).namelist()
 
 
 @pytest.fixture(scope='module')
