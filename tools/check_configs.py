@@ -24,12 +24,13 @@ from mmvim.miniature.data_sets import ensure_miniature
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 # All but ConvNeXt, which needs mmpretrain.
 DEFAULT = [f'{Path(family.readme).parent.name}/*' for family in FAMILIES.values() if family.backbone]
-DEFAULT += ['baselines/*deit*', 'baselines/*resnet*', 'baselines/*swin*']
+DEFAULT += ['baselines/*deit*', 'baselines/*resnet*', 'baselines/*swin*', 'pretrain/*']
 SMALLER = {
     'Resize': {'scale': (256, 256)},
     'RandomChoiceResize': {'scales': [(256, 192), (256, 256)]},
     'RandomResize': {'scale': (256, 256)},
     'RandomCrop': {'crop_size': (128, 128)},
+    'mmvim.RandomResizedCrop': {'scale': 64},
 }
 
 
@@ -62,6 +63,8 @@ def two_iterations(path: Path, data: Path) -> float:
         dataset.update(data_root=f'{data / "coco"}/', filter_cfg=None)
         preprocessor = cfg.model.data_preprocessor
         preprocessor.pad_size_divisor = min(preprocessor.pad_size_divisor, 128)  # not squares of 1024
+    elif cfg.default_scope == 'mmengine':
+        dataset.data_root = str(data / 'unlabelled' / 'train')
     else:
         dataset.data_root = str(data / 'ade' / 'ADEChallengeData2016')
         cfg.model.data_preprocessor.size = (128, 128)
@@ -88,6 +91,7 @@ def main() -> None:
         data = Path(folder)
         ensure_miniature('coco', data / 'coco', train=8, val=4)
         ensure_miniature('ade20k', data / 'ade', train=8, val=4)
+        ensure_miniature('unlabelled', data / 'unlabelled', train=8, val=4)
         for path in paths:
             start = time.perf_counter()
             try:

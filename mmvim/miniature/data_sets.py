@@ -1,4 +1,4 @@
-"""Writes miniature data sets of drawn scenes in the formats of ADE20K, COCO 2017 and ImageNet.
+"""Writes miniature data sets of drawn scenes in the formats of ADE20K, COCO 2017 and ImageNet, or without labels.
 
 What reads the real data sets reads these: same folders, same file formats, same ids of the classes.
 """
@@ -77,7 +77,7 @@ def ensure_miniature(
     It is drawn in a temporary folder beside ``out`` and moved there at the end: an interrupted run leaves nothing.
 
     Args:
-        kind: ``'ade20k'``, ``'coco'`` or ``'imagenet'``.
+        kind: ``'ade20k'``, ``'coco'``, ``'imagenet'`` or ``'unlabelled'``: the scenes of ``'ade20k'`` alone.
         out: folder of the data set; missing parents are made.
         train, val: numbers of images.
         size: height and width of the images in pixels.
@@ -216,10 +216,17 @@ def _write_imagenet(request: _Request, root: Path, split: str, indices: Iterable
         _write_image(path, scene.image)
 
 
+def _write_unlabelled(request: _Request, root: Path, split: str, indices: Iterable[int]) -> None:
+    (root / split).mkdir()
+    for index, scene in _scenes(request, split, indices):
+        _write_image(root / split / f'scene_{index + 1:08d}.jpg', scene.image)
+
+
 _WRITERS: dict[str, Callable[[_Request, Path, str, Iterable[int]], None]] = {
     'ade20k': _write_ade20k,
     'coco': _write_coco,
     'imagenet': _write_imagenet,
+    'unlabelled': _write_unlabelled,
 }
 
 #: Kinds of data sets that :func:`ensure_miniature` makes.
