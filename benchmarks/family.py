@@ -29,6 +29,9 @@ from mmvim.ops.reference import scan_reference
 MIXERS = {
     'localvim_tiny': 'localvim_mixer',
     'localvmamba_tiny': 'vmamba_mixer',
+    'efficientvmamba_tiny': 'vmamba_mixer',
+    'plainmamba_l1': 'plainmamba_mixer',
+    'mambavision_tiny': 'mambavision_blocks',
 }
 SWIN = 'swin_tiny'
 

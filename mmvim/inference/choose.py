@@ -15,12 +15,15 @@ from mmvim.preflight.config import load_config
 from mmvim.preflight.finding import demand
 from mmvim.preflight.packages import check_packages
 
+from .runtimes import config_of, is_exported
+
 
 def choose(model: str, weights: str | None = None) -> tuple[Config, str]:
     """Find the config and the checkpoint of a model.
 
     Args:
-        model: a name of the zoo, the name of a config in ``configs/`` without its folder, or the path of a config.
+        model: a name of the zoo, the name of a config in ``configs/`` without its folder, the path of a config, or that
+            of an exported file, which is its own checkpoint.
         weights: a checkpoint; by default the published file of the model.
 
     Returns:
@@ -31,6 +34,10 @@ def choose(model: str, weights: str | None = None) -> tuple[Config, str]:
         ValueError: if there is no such name, with the nearest; or if there are no weights.
         ModuleNotFoundError: if mmdet or mmseg is needed and not there, with what to type.
     """
+    if is_exported(model):
+        if weights:
+            raise UserValueError(f'{model} has its weights in it: leave out {weights}')
+        return config_of(model), model
     path, published = (Path(model), None) if model.endswith('.py') else _by_name(model)
     cfg = load_config(path)
     demand(check_packages(cfg), UserModuleNotFoundError)

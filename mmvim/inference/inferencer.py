@@ -19,6 +19,8 @@ from mmvim.checkpoints.class_names import class_names, colours
 from mmvim.engine.amp_inference import amp_dtype, describe_amp, use_amp
 from mmvim.errors import UserValueError
 
+from .runtimes import Exported, is_exported, run_by
+
 
 def build_inferencer(config: Config, weights: str, device: str | None = None, amp: bool = False) -> BaseInferencer:
     """mmdet's ``DetInferencer`` or mmseg's ``MMSegInferencer`` for a config, by its scope.
@@ -63,6 +65,8 @@ class _Strict:
 
     def _init_model(self, cfg: Config, weights: str, device: str) -> nn.Module:
         self._weights = weights
+        if self._amp and is_exported(weights):
+            raise UserValueError(f'{weights} was exported, --amp does not change it: leave --amp out')
         model = super()._init_model(cfg, None, device)
         if self._amp:
             dtype = amp_dtype(cfg, device)
@@ -71,6 +75,12 @@ class _Strict:
         return model
 
     def _load_weights_to_model(self, model: nn.Module, _: None, cfg: Config) -> None:
+        if is_exported(self._weights):
+            exported = Exported(self._weights)
+            run_by(model, exported)
+            self.report = f'{self._weights} runs by {exported.description["format"]}'
+            model.dataset_meta = {key: exported.description[key] for key in ('classes', 'palette')}
+            return
         checkpoint = read(self._weights)
         self.report = load_model(model, checkpoint, self._weights)
         try:

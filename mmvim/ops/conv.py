@@ -16,7 +16,7 @@ def _shifted(x: Tensor, width: int) -> list[Tensor]:
     return [padded[:, :, j : j + x.shape[2]] for j in range(width)]
 
 
-def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     taps = zip(_shifted(x, weight.shape[-1]), weight.unbind(-1), strict=True)
     y = sum(tap * w.unsqueeze(1) for tap, w in taps)
     return y if bias is None else y + bias.unsqueeze(1)
@@ -29,7 +29,7 @@ def _whole(x: Tensor, walks: Walks) -> Order:
 def conv_forward(x: Tensor, weight: Tensor, bias: Tensor | None, walks: Walks, silu: bool, step: bool) -> Tensor:
     """See ``mmvim::walk_conv`` in :mod:`mmvim.ops.library` for shapes."""
     order = _whole(x, walks)
-    y = _convolve(order.take(x.unsqueeze(1), False), weight, bias)
+    y = convolve(order.take(x.unsqueeze(1), False), weight, bias)
     y = F.silu(y) if silu else y
     if step:
         return y.to(x.dtype)
@@ -53,13 +53,13 @@ def conv_backward(
     walked = order.take(x.unsqueeze(1), False)
     grad = order.take(grad, step)
     if silu:
-        y = _convolve(walked, weight, bias)
+        y = convolve(walked, weight, bias)
         gate = torch.sigmoid(y)
         grad = grad * gate * (1 + y * (1 - gate))
     dx, dweight, dbias = x.new_zeros(0), weight.new_zeros(0), weight.new_zeros(0)
     if wanted[0]:
         # The adjoint of a causal convolution runs against the walk with the taps in reverse.
-        dwalked = _convolve(grad.flip(2), weight, None).flip(2)
+        dwalked = convolve(grad.flip(2), weight, None).flip(2)
         dx = torch.zeros(x.shape, dtype=state_dtype(x.dtype), device=x.device)
         order.add(dx.unsqueeze(1), dwalked, False)
     if wanted[1]:

@@ -20,7 +20,7 @@ CONFIGS = sorted((ROOT / 'configs/pretrain').glob('*.py'))
 @pytest.fixture(scope='module')
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp('data')
-    ensure_miniature('unlabelled', folder / 'unlabelled', train=8, val=1, size=(64, 80), progress=False)
+    ensure_miniature('unlabelled', folder / 'unlabelled', train=8, val=4, progress=False)
     return folder
 
 

@@ -104,8 +104,9 @@ def test_names_of_timm() -> None:
         assert torch.equal(tensor, theirs.state_dict()[name]), name
 
 
-def test_own_checkpoints() -> None:
-    classifier = build('vim_t_imagenet')
+@pytest.mark.parametrize('name', ['vim_t_imagenet', 'vmamba_t_imagenet', 'mambaout_femto_imagenet'])
+def test_own_checkpoints(name: str) -> None:
+    classifier = build(name)
     state = {key: torch.rand_like(tensor) for key, tensor in classifier.state_dict().items()}
     load_model(classifier, {'state_dict': dict(state)}, 'iter_1.pth')
     assert all(torch.equal(tensor, state[key]) for key, tensor in classifier.state_dict().items())

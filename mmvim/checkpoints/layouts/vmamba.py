@@ -23,7 +23,7 @@ _OLDER = (
     (r'(^|\.)patch_embed\.norm\.', r'\1patch_embed.2.'),
     (r'(^|\.)(layers\.\d+\.blocks\.\d+\.)ln_1\.', r'\1\2norm.'),
     (r'(^|\.)(layers\.\d+\.blocks\.\d+\.)self_attention\.', r'\1\2op.'),
-    (r'^(backbone\.)?(norm|head)\.', r'\1classifier.\2.'),
+    (r'^(backbone\.)?(norm|head)\.(weight|bias)$', r'\1classifier.\2.\3'),
 )
 # Numbered layers of the official patch embedding and downsampling, and ours.
 _NUMBERED = {

@@ -48,7 +48,7 @@ class ImageClassifier(BaseModel):
             mode: ``'tensor'`` for scores before the softmax (B, classes), ``'predict'`` for the samples with these as
                 ``pred_scores``, ``'loss'`` for the cross entropy.
         """
-        scores = self.head(self.backbone(inputs)[-1])
+        scores = self.scores(inputs)
         if mode == 'tensor':
             return scores
         if mode == 'loss':
@@ -57,6 +57,10 @@ class ImageClassifier(BaseModel):
         for sample, score in zip(data_samples, scores, strict=True):
             sample.pred_scores = score
         return list(data_samples)
+
+    def scores(self, inputs: Tensor) -> Tensor:
+        """Normalised images (B, 3, H, W) to scores before the softmax (B, classes)."""
+        return self.head(self.backbone(inputs)[-1])
 
     @staticmethod
     def from_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
