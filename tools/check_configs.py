@@ -20,11 +20,12 @@ from mmvim.catalogue import FAMILIES
 from mmvim.engine import set_up_cpu
 from mmvim.engine.runner import build_runner
 from mmvim.miniature.data_sets import ensure_miniature
+from mmvim.preflight.data.places import BENCHMARKS, STANDARDS
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 # All but ConvNeXt, which needs mmpretrain.
 DEFAULT = [f'{Path(family.readme).parent.name}/*' for family in FAMILIES.values() if family.backbone]
-DEFAULT += ['baselines/*deit*', 'baselines/*resnet*', 'baselines/*swin*']
+DEFAULT += ['aerial/*', 'driving/*', 'medical/*', 'baselines/*deit*', 'baselines/*resnet*', 'baselines/*swin*']
 SMALLER = {
     'Resize': {'scale': (256, 256)},
     'RandomChoiceResize': {'scales': [(256, 192), (256, 256)]},
@@ -58,12 +59,14 @@ def two_iterations(path: Path, data: Path) -> float:
         dataset = dataset.dataset
     dataset.indices = 4
     shrink(dataset.pipeline)
+    standard = {**STANDARDS, **BENCHMARKS}[dataset.type]
+    ensure_miniature(standard.kind, data / standard.kind, train=8, val=4, progress=False)
+    dataset.data_root = str(data / standard.kind / standard.folder)
     if cfg.default_scope == 'mmdet':
-        dataset.update(data_root=f'{data / "coco"}/', filter_cfg=None)
+        dataset.filter_cfg = None
         preprocessor = cfg.model.data_preprocessor
         preprocessor.pad_size_divisor = min(preprocessor.pad_size_divisor, 128)  # not squares of 1024
     else:
-        dataset.data_root = str(data / 'ade' / 'ADEChallengeData2016')
         cfg.model.data_preprocessor.size = (128, 128)
     cfg.train_cfg = {'type': 'IterBasedTrainLoop', 'max_iters': 2, 'val_interval': 10}
     for name in ('val_dataloader', 'val_cfg', 'val_evaluator', 'test_dataloader', 'test_cfg', 'test_evaluator'):
@@ -86,8 +89,6 @@ def main() -> None:
     failed = 0
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder)
-        ensure_miniature('coco', data / 'coco', train=8, val=4)
-        ensure_miniature('ade20k', data / 'ade', train=8, val=4)
         for path in paths:
             start = time.perf_counter()
             try:

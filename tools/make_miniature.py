@@ -1,8 +1,9 @@
-"""Draw a miniature data set in the format of ADE20K, COCO 2017 or ImageNet.
+"""Draw a miniature data set in the format of ADE20K, COCO 2017, ImageNet or a benchmark of docs/fields.md.
 
 python tools/make_miniature.py ade20k --out data/ade      # read by configs that train on data/ade/ADEChallengeData2016
 python tools/make_miniature.py coco --out data/coco
 python tools/make_miniature.py imagenet --out data/imagenet_miniature --train 1000 --val 200 --size 224x224
+python tools/make_miniature.py cityscapes --out data/cityscapes --size 256x512
 """
 
 from __future__ import annotations

@@ -168,7 +168,7 @@ inline void fill(ConvInputs& p, const Tensor& x, const Tensor& weight, const Opt
 
 template <class Inputs>
 bool nothing_to_do(const Inputs& p) {
-  return !p.batch || !p.channels || !p.walks.steps || !p.walks.tokens;
+  return !p.batch || !p.channels || !p.walks.count || !p.walks.steps || !p.walks.tokens;
 }
 
 // Allocates the results of one call: for the kernels to write, or zeros where there is nothing to compute.

@@ -76,10 +76,11 @@ struct Partials {
 template <class T>
 class BackwardWorker {
  public:
-  BackwardWorker(const ScanBackward& p, const SharedSteps<T>& shared, const Grouping& grouping,
+  BackwardWorker(const ScanBackward& p, const SharedSteps<T>& shared, const Visits& visits, const Grouping& grouping,
                  const Partials<T>& partials)
       : p(p),
         shared(shared),
+        visits(visits),
         grouping(grouping),
         partials(partials),
         parameters(p, lanes()),
@@ -106,7 +107,6 @@ class BackwardWorker {
 
   void run(int64_t batch, int64_t group_index) {
     b_ = batch, group_ = group_index, g_ = grouping.group<T>(group_index);
-    if (p.walks.table) zero_gradients();
     for (k_ = 0; k_ < p.walks.count; ++k_) run_walk();
     if (p.dz) finish_gate();
   }
@@ -131,24 +131,26 @@ class BackwardWorker {
     return partial + ((group_ * p.batch + b_) * walks + (shared ? 0 : k)) * param_row_count() * n;
   }
 
-  // Tokens that no walk of a table visits get no gradient from any tile.
-  void zero_gradients() {
-    const int64_t walks = p.walks.count;
-    for (int64_t k = 0; p.du && k < (p.u_shared ? 1 : walks); ++k)
-      zero_rows(at(p.du, p.u_shared, u_row_count(), k), p.channels, u_row_count(), g_.width);
+  // Whether this walk's gradients are added to what is there: to another walk's, or to its own of the same token. One in
+  // walking order has a row for each step.
+  bool adds(bool shared, bool by_step) const { return (shared && k_ > 0) || (!by_step && !visits.once(k_)); }
+
+  // A token that the first walk to write a gradient leaves out gets none from any of its tiles.
+  void zero_rest() {
+    const auto zero = [&](T* rows, bool shared, bool by_step, int64_t stride, int64_t width) {
+      if (!by_step && !(shared && k_ > 0)) visits.zero_rest(k_, rows, stride, width);
+    };
+    if (p.du) zero(at(p.du, p.u_shared, u_row_count(), k_), p.u_shared, p.u_step, p.channels, g_.width);
     if (p.ddelta && !p.rank)
-      for (int64_t k = 0; k < (p.delta_shared ? 1 : walks); ++k)
-        zero_rows(at(p.ddelta, p.delta_shared, param_row_count(), k), p.channels, param_row_count(), g_.width);
-    if (p.dz) zero_rows(at(p.dz, true, p.walks.tokens, 0), p.channels, p.walks.tokens, g_.width);
-    for (int64_t k = 0; k < walks; ++k) {
-      if (partials.b && (!p.b_shared || !k)) fill_zero(part(partials.b, p.b_shared, k, p.states), param_row_count() * p.states);
-      if (partials.c && (!p.c_shared || !k)) fill_zero(part(partials.c, p.c_shared, k, p.states), param_row_count() * p.states);
-      if (partials.low && (!p.delta_shared || !k))
-        fill_zero(part(partials.low, p.delta_shared, k, p.rank), param_row_count() * p.rank);
-    }
+      zero(at(p.ddelta, p.delta_shared, param_row_count(), k_), p.delta_shared, p.param_step, p.channels, g_.width);
+    if (p.dz) zero(at(p.dz, true, p.walks.tokens, 0), true, false, p.channels, g_.width);
+    if (partials.b) zero(part(partials.b, p.b_shared, k_, p.states), p.b_shared, p.param_step, p.states, p.states);
+    if (partials.c) zero(part(partials.c, p.c_shared, k_, p.states), p.c_shared, p.param_step, p.states, p.states);
+    if (partials.low) zero(part(partials.low, p.delta_shared, k_, p.rank), p.delta_shared, p.param_step, p.rank, p.rank);
   }
 
   void run_walk() {
+    zero_rest();
     parameters.load(p, k_, g_);
     if (p.rank) load_by_channel();
     const int64_t state = g_.blocks * p.states * V;
@@ -211,12 +213,12 @@ class BackwardWorker {
       if (partials.c) deliver_sums<NS>(dc.data, part(partials.c, p.c_shared, k_, p.states), p.states, n, p.c_shared);
     });
     combine();
-    if (p.du) deliver(p.du, p.u_shared, u_row_count(), u_rows(p, rows), s1.data);
+    if (p.du) deliver(p.du, p.u_shared, p.u_step, u_row_count(), u_rows(p, rows), s1.data);
     if (p.rank)
       deliver_low_rank(shared.low(b_, k_, s));
     else if (p.ddelta)
-      deliver(p.ddelta, p.delta_shared, param_row_count(), param_rows(p, rows), s2.data);
-    if (p.dz) deliver(p.dz, true, p.walks.tokens, rows.token, y.data);
+      deliver(p.ddelta, p.delta_shared, p.param_step, param_row_count(), param_rows(p, rows), s2.data);
+    if (p.dz) deliver(p.dz, true, false, p.walks.tokens, rows.token, y.data);
   }
 
   // The projection's weight as [channel][rank], 0 beyond the last one.
@@ -294,7 +296,7 @@ class BackwardWorker {
   template <int N>
   void deliver_sums(const T* vectors, T* partial, int64_t width, int64_t column, bool shared) {
     sum_lanes(vectors, rows.count * N, sums.data);
-    const bool add = p.walks.table || (shared && k_ > 0);
+    const bool add = adds(shared, p.param_step);
     const int64_t* to = param_rows(p, rows);
     for (int i = 0; i < rows.count; ++i) {
       if (to[i] < 0) continue;
@@ -327,9 +329,9 @@ class BackwardWorker {
     }
   }
 
-  void deliver(void* gradient, bool shared, int64_t row_count, const int64_t* to, const T* values) {
+  void deliver(void* gradient, bool shared, bool by_step, int64_t row_count, const int64_t* to, const T* values) {
     T* base = at(gradient, shared, row_count, k_);
-    if (p.walks.table || (shared && k_ > 0))
+    if (adds(shared, by_step))
       add_tile(base, p.channels, to, rows.count, g_, values);
     else
       store_tile_as<T>(base, p.channels, to, rows.count, g_, values);
@@ -363,7 +365,7 @@ class BackwardWorker {
   template <int Vectors>
   void deliver_low(int64_t r) {
     T* partial = part(partials.low, p.delta_shared, k_, p.rank) + r;
-    const bool add = p.walks.table || (p.delta_shared && k_ > 0);
+    const bool add = adds(p.delta_shared, p.param_step);
     const int64_t* to = param_rows(p, rows);
     for_pieces<8>(rows.count, [&]<class P>(int64_t t, P) {
       Vec<T> sum[P::size][Vectors] = {};
@@ -429,6 +431,7 @@ class BackwardWorker {
 
   const ScanBackward& p;
   const SharedSteps<T>& shared;
+  const Visits& visits;
   const Grouping& grouping;
   const Partials<T>& partials;
   WalkParameters<T> parameters;
@@ -473,8 +476,9 @@ static void scan_gradients(const ScanBackward& p, const Pool& all) {
   const Partials<T> partials{b.data(), c.data(), low.data(), a.data(), skip.data(), bias.data(), weight.data()};
 
   const SharedSteps<T> shared(p, pool, true);
+  const Visits visits(p.walks, pool);
   for_units(pool, p.batch * grouping.count, [&](Counter& next) {
-    BackwardWorker<T> worker(p, shared, grouping, partials);
+    BackwardWorker<T> worker(p, shared, visits, grouping, partials);
     for (int64_t unit; (unit = next()) >= 0;) worker.run(unit / grouping.count, unit % grouping.count);
   });
   const Part* everything[] = {&b, &c, &low, &a, &skip, &bias, &weight};

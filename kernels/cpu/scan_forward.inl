@@ -321,8 +321,9 @@ class ForwardWorker {
     }
   }
 
-  // Turns the finished sum over walks into the output, for walks that need not visit every token.
-  void finish(const Sum<T>& sum) {
+  // Turns the finished sum over walks into the output, where the last walk leaves out tokens.
+  void finish(const Sum<T>& sum, bool in_place) {
+    if (in_place && !p.z.data && p.scale == 1) return;
     for (int64_t t = 0; t < p.walks.tokens; t += kTile) {
       const int count = static_cast<int>(smaller(kTile, p.walks.tokens - t));
       for (int i = 0; i < count; ++i) rows.token[i] = t + i;
@@ -338,11 +339,11 @@ class ForwardWorker {
       for (int64_t n = 0; n < p.states; ++n) out[c * p.states + n] = h.data[((c / V) * p.states + n) * V + c % V];
   }
 
-  // Zeroes the group's part of this (batch, walk)'s output.
-  void zero_output() {
+  // Zeroes the group's part of this (batch, walk)'s output where the walk does not come.
+  void zero_rest(const Visits& visits) {
     const int64_t size = bytes_of(p.out);
-    zero_rows(static_cast<char*>(p.y) + (output_offset() + g_.first) * size, p.channels * size, p.walks.tokens,
-              g_.width * size);
+    visits.zero_rest(k_, static_cast<char*>(p.y) + (output_offset() + g_.first) * size, p.channels * size,
+                     g_.width * size);
   }
 
   int64_t output_offset() const {
@@ -396,12 +397,12 @@ class ForwardWorker {
 };
 
 template <class T>
-static void scan_whole(const ScanForward& p, const Pool& pool, const SharedSteps<T>& shared,
+static void scan_whole(const ScanForward& p, const Pool& pool, const SharedSteps<T>& shared, const Visits& visits,
                        const Grouping& grouping) {
   const int64_t walks = p.walks.count, outer = p.merge ? p.batch : p.batch * walks;
   const bool in_place = p.out == (sizeof(T) == 8 ? DType::kFloat64 : DType::kFloat32);
-  const bool table = p.walks.table;
-  const bool summing = p.merge && (walks > 1 || table);
+  const bool finishing = !visits.whole(walks - 1);  // after the last walk, as it leaves out tokens
+  const bool summing = p.merge && (walks > 1 || finishing);
   for_units(pool, outer * grouping.count, [&](Counter& next) {
     ForwardWorker<T> worker(p, shared, grouping);
     // Without a sum in the output itself, this worker's channels add up in a buffer of its own.
@@ -410,7 +411,7 @@ static void scan_whole(const ScanForward& p, const Pool& pool, const SharedSteps
       const int64_t group = unit % grouping.count, index = unit / grouping.count;
       if (!p.merge) {
         worker.begin(index / walks, index % walks, group);
-        if (table) worker.zero_output();
+        worker.zero_rest(visits);
         worker.run(0, p.walks.steps, [&] { worker.deliver_tile({}, false, true); });
         worker.store_last_state();
         continue;
@@ -423,13 +424,13 @@ static void scan_whole(const ScanForward& p, const Pool& pool, const SharedSteps
             sum = {static_cast<T*>(p.y) + worker.output_offset() + worker.group().first, p.channels};
           else
             sum = {own.data, grouping.width};
-          if (table) zero_rows(sum.data, sum.row, p.walks.tokens, worker.group().width);
+          visits.zero_rest(0, sum.data, sum.row, worker.group().width);
         }
-        const bool last = k == walks - 1 && !table;
-        worker.run(0, p.walks.steps, [&] { worker.deliver_tile(sum, k > 0 || table, last); });
+        const bool add = k > 0 || !visits.once(0), last = k == walks - 1 && !finishing;
+        worker.run(0, p.walks.steps, [&] { worker.deliver_tile(sum, add, last); });
         worker.store_last_state();
       }
-      if (table) worker.finish(sum);
+      if (finishing) worker.finish(sum, in_place);
     }
   });
 }
@@ -437,7 +438,7 @@ static void scan_whole(const ScanForward& p, const Pool& pool, const SharedSteps
 // Two passes over each walk: the end state of every segment started from zero, then the real run, each segment started
 // from what its predecessors leave.
 template <class T>
-static void scan_segments(const ScanForward& p, const Pool& pool, const SharedSteps<T>& shared,
+static void scan_segments(const ScanForward& p, const Pool& pool, const SharedSteps<T>& shared, const Visits& visits,
                           const Grouping& grouping, int64_t segments) {
   const int64_t walks = p.walks.count, steps = p.walks.steps;
   const int64_t length = ceil_div(ceil_div(steps, segments), kTile) * kTile;
@@ -462,15 +463,14 @@ static void scan_segments(const ScanForward& p, const Pool& pool, const SharedSt
   });
 
   const bool in_place = p.out == (sizeof(T) == 8 ? DType::kFloat64 : DType::kFloat32);
-  const bool table = p.walks.table, summing = p.merge && (walks > 1 || table);
-  const int64_t size = p.batch * p.walks.tokens * p.channels;
-  Buffer<T> own(summing && !in_place ? size : 1);
+  const bool finishing = !visits.whole(walks - 1), summing = p.merge && (walks > 1 || finishing);
+  const int64_t map = p.walks.tokens * p.channels, row = p.channels * bytes_of(p.out);
+  Buffer<T> own(summing && !in_place ? p.batch * map : 1);
   T* sums = in_place ? static_cast<T*>(p.y) : own.data;
-  if (table) {
-    if (summing)
-      fill_zero(sums, size);
-    else
-      __builtin_memset(p.y, 0, static_cast<size_t>(size * walks * bytes_of(p.out)));
+  for (int64_t b = 0; b < p.batch; ++b) {
+    if (summing) visits.zero_rest(0, sums + b * map, p.channels, p.channels);
+    for (int64_t k = 0; k < walks && !p.merge; ++k)
+      visits.zero_rest(k, static_cast<char*>(p.y) + (b * walks + k) * p.walks.tokens * row, row, row);
   }
   // Walks cross each other's segments, so those that share an output follow one another.
   for (int64_t k = 0; k < walks; ++k)
@@ -484,20 +484,20 @@ static void scan_segments(const ScanForward& p, const Pool& pool, const SharedSt
           const int64_t at = chain(b, k, g) * segments + before;
           worker.pass_segment(totals.data + at * lanes, ends.data + at * state);
         }
-        const Sum<T> sum{sums + b * p.walks.tokens * p.channels + worker.group().first, p.channels};
-        const bool last = !p.merge || (k == walks - 1 && !table);
-        const bool add = p.merge && (k > 0 || table);
+        const Sum<T> sum{sums + b * map + worker.group().first, p.channels};
+        const bool last = !p.merge || (k == walks - 1 && !finishing);
+        const bool add = p.merge && (k > 0 || !visits.once(0));
         worker.run(segment * length, smaller((segment + 1) * length, steps),
                    [&] { worker.deliver_tile(sum, add, last); });
         if (segment == segments - 1) worker.store_last_state();
       }
     });
-  if (p.merge && table)
+  if (p.merge && finishing)
     for_units(pool, p.batch * grouping.count, [&](Counter& next) {
       ForwardWorker<T> worker(p, shared, grouping);
       for (int64_t unit; (unit = next()) >= 0;) {
         worker.begin(unit / grouping.count, 0, unit % grouping.count);
-        worker.finish({sums + worker.output_offset() + worker.group().first, p.channels});
+        worker.finish({sums + worker.output_offset() + worker.group().first, p.channels}, in_place);
       }
     });
 }
@@ -515,10 +515,11 @@ static void scan_forward(const ScanForward& p, const Pool& all) {
   constexpr int64_t kEnough = 4, kWanted = 8, kShortest = 8 * kTile;
   const int64_t segments = units >= kEnough ? 1 : smaller(ceil_div(kWanted, larger(units, 1)), p.walks.steps / kShortest);
   const SharedSteps<T> shared(p, pool, false);
+  const Visits visits(p.walks, pool);
   if (segments > 1)
-    scan_segments<T>(p, pool, shared, grouping, segments);
+    scan_segments<T>(p, pool, shared, visits, grouping, segments);
   else
-    scan_whole<T>(p, pool, shared, grouping);
+    scan_whole<T>(p, pool, shared, visits, grouping);
 }
 
 }  // namespace mmvim::MMVIM_ISA

@@ -111,6 +111,48 @@ static inline void find_rows(const Walks& w, int64_t k, int64_t begin, int count
   for (int i = 0; i < count; ++i) rows.own[i] = begin + i;
 }
 
+// Which tokens the walks of a table come to. One that comes to every token once has its outputs stored like a walk along
+// rows or columns; otherwise rows that it leaves out are zeroed first, and all of them where it comes to one twice.
+class Visits {
+ public:
+  Visits(const Walks& w, const Pool& pool)
+      : tokens_(w.table ? w.tokens : 0), seen_(w.count * tokens_), missing_(w.count), once_(w.count) {
+    for_units(for_work(pool, w.count * tokens_), w.count, [&](Counter& next) {
+      for (int64_t k; (k = next()) >= 0;) count(w, k);
+    });
+  }
+
+  bool once(int64_t k) const { return once_.data[k]; }                    // no token twice
+  bool whole(int64_t k) const { return once(k) && !missing_.data[k]; }  // every token once
+
+  // Zeroes `width` elements of the row of each token that walk k leaves out, of all if it has a token twice.
+  template <class T>
+  void zero_rest(int64_t k, T* base, int64_t stride, int64_t width) const {
+    if (whole(k)) return;
+    for (int64_t t = 0; t < tokens_; ++t)
+      if (!once(k) || !seen_.data[k * tokens_ + t]) fill_zero(base + t * stride, width);
+  }
+
+ private:
+  void count(const Walks& w, int64_t k) {
+    int64_t steps = 0, seen = 0;
+    uint8_t* at = seen_.data + k * tokens_;
+    fill_zero(at, tokens_);
+    for (int64_t s = 0; w.table && s < w.steps; ++s) {
+      const int32_t token = w.table[k * w.steps + s];
+      if (token >= 0) at[token] = 1, ++steps;
+    }
+    for (int64_t t = 0; t < tokens_; ++t) seen += at[t];
+    missing_.data[k] = tokens_ - seen;
+    once_.data[k] = steps == seen;
+  }
+
+  const int64_t tokens_;
+  Buffer<uint8_t> seen_;
+  Buffer<int64_t> missing_;
+  Buffer<bool> once_;
+};
+
 // Rows of the next tile. A walk jumps from page to page, which the hardware does not foresee, and asking for a whole tile
 // in one go stalls as much as reading it; so the innermost loops ask for a cache line or two at every step.
 struct Ahead {
@@ -221,12 +263,6 @@ static void load_transposed(const Parameter& p, int64_t k, const Group& g, int64
   if (n == 1) return load_channels(p, k, g, out);
   for (int b = 0; b < g.blocks; ++b)
     transpose<true>(data + b * V * n, n, smaller(V, g.width - b * V), n, out + b * V * n, V);
-}
-
-// The group's channels of rows 0 .. count - 1 = 0; `base` is at its first one.
-template <class T>
-static void zero_rows(T* base, int64_t stride, int64_t count, int64_t width) {
-  for (int64_t i = 0; i < count; ++i) fill_zero(base + i * stride, width);
 }
 
 // out[i] = sum over parts of part[i], in the order of the parts.

@@ -139,8 +139,10 @@ static void conv_forward(const ConvForward& p, const Pool& all) {
   const ConvBlocks blocks(p.walks.steps);
   // There is no state to keep in registers, so whole rows are taken: memory is read and written in longer pieces.
   const Grouping grouping(p.batch * blocks.count, p.channels, 512);
-  if (p.walks.table && !p.step)
-    __builtin_memset(p.y, 0, static_cast<size_t>(p.batch * p.walks.count * p.walks.tokens * p.channels * bytes_of(p.io)));
+  const Visits visits(p.walks, pool);
+  const int64_t row = p.channels * bytes_of(p.io);
+  for (int64_t i = 0; i < p.batch * p.walks.count && !p.step; ++i)
+    visits.zero_rest(i % p.walks.count, static_cast<char*>(p.y) + i * p.walks.tokens * row, row, row);
   for_units(pool, p.batch * blocks.count * grouping.count, [&](Counter& next) {
     ConvWorker<T> worker(p, grouping, blocks);
     for (int64_t unit; (unit = next()) >= 0;) {
@@ -264,11 +266,13 @@ static void conv_gradients(const ConvBackward& p, const Pool& all) {
   const Grouping grouping(p.batch * blocks.count, p.channels);
   const int64_t walks = p.walks.count, parts = p.batch * blocks.count, channels = walks * p.channels;
   Buffer<T> dweight(parts * channels * p.taps), dbias(parts * channels);
-  if (p.walks.table && p.dx) fill_zero(static_cast<T*>(p.dx), p.batch * p.walks.tokens * p.channels);
+  const Visits visits(p.walks, pool);
+  for (int64_t b = 0; b < p.batch && p.dx; ++b)
+    visits.zero_rest(0, static_cast<T*>(p.dx) + b * p.walks.tokens * p.channels, p.channels, p.channels);
 
   // Walks along rows and along columns share no blocks of tokens, so one class of walks follows the other.
   const auto class_of = [&](int64_t k) { return p.walks.table ? k : is_column(p.walks.kinds[k]); };
-  bool started = p.walks.table;
+  bool started = !visits.once(0);
   for (int64_t current = 0; current < larger(walks, 2); ++current) {
     bool any = false;
     for (int64_t k = 0; k < walks; ++k) any |= class_of(k) == current;

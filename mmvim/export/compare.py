@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mmvim import machine
-from mmvim.inference.runtimes import Exported
+from mmvim.inference.runtimes import Exported, as_sequence
 
 from .graph import Size
 
@@ -44,7 +44,7 @@ def compare(module: nn.Module, exported: Exported, images: Iterable[Tensor]) -> 
     """Run both on images (1, 3, H, W) of sizes that the file takes."""
     found = []
     for image in images:
-        ours, slow = _timed(lambda image=image: _all(module(image)))
+        ours, slow = _timed(lambda image=image: as_sequence(module(image)))
         theirs, quick = _timed(lambda image=image: exported(image))
         difference = max(float((a - b.to(a)).abs().max() / a.abs().max()) for a, b in zip(ours, theirs, strict=True))
         agreement = None
@@ -52,10 +52,6 @@ def compare(module: nn.Module, exported: Exported, images: Iterable[Tensor]) -> 
             agreement = float((ours[0].argmax(1) == theirs[0].argmax(1)).double().mean())
         found.append(Comparison(tuple(image.shape[-2:]), difference, agreement, (slow, quick)))
     return found
-
-
-def _all(outputs: Tensor | Sequence[Tensor]) -> Sequence[Tensor]:
-    return (outputs,) if isinstance(outputs, Tensor) else outputs
 
 
 def _timed(run) -> tuple[Sequence[Tensor], float]:

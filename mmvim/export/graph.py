@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -108,8 +106,3 @@ def trace(module: nn.Module, image: Tensor, sizes: tuple[Size, Size] | None = No
         shapes = ({2: MULTIPLE * next(sides), 3: MULTIPLE * next(sides)},)
     with torch.no_grad():
         return torch.export.export(module, (image,), dynamic_shapes=shapes)
-
-
-def sizes_to_try(size: Size, sizes: tuple[Size, Size] | None) -> Sequence[Size]:
-    """The size that is traced, and others that a file for ``sizes`` takes as well."""
-    return (size,) if sizes is None else (size, *(other for other in sizes if other != size))

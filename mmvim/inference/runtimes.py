@@ -235,17 +235,18 @@ def _open_aoti(path: Path, threads: int) -> Runner:
     import mmvim.ops  # noqa: F401  the operators in the package
 
     run = torch._inductor.aoti_load_package(str(path))
-    return lambda image: _as_sequence(run(image))
+    return lambda image: as_sequence(run(image))
 
 
 def _open_exported(path: Path, threads: int) -> Runner:
     import mmvim.ops  # noqa: F401
 
     run = torch.export.load(path).module()
-    return lambda image: _as_sequence(run(image))
+    return lambda image: as_sequence(run(image))
 
 
-def _as_sequence(outputs: Tensor | Sequence[Tensor]) -> Sequence[Tensor]:
+def as_sequence(outputs: Tensor | Sequence[Tensor]) -> Sequence[Tensor]:
+    """The outputs of a model that may have one."""
     return (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
 
 

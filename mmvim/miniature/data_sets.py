@@ -1,4 +1,4 @@
-"""Writes miniature data sets of drawn scenes in the formats of ADE20K, COCO 2017 and ImageNet.
+"""Writes miniature data sets of drawn scenes in the formats of ADE20K, COCO 2017, ImageNet and benchmarks.
 
 What reads the real data sets reads these: same folders, same file formats, same ids of the classes.
 """
@@ -19,6 +19,7 @@ from rich.progress import track
 from mmvim.errors import UserFileExistsError, UserValueError
 
 from .categories import COCO_CATEGORIES, SCENE_CLASSES
+from .layouts import LAYOUTS
 from .masks import polygons, run_lengths
 from .scenes import SILHOUETTES, SMALLEST_SIDE, Scene, render_object, render_scene
 
@@ -77,7 +78,7 @@ def ensure_miniature(
     It is drawn in a temporary folder beside ``out`` and moved there at the end: an interrupted run leaves nothing.
 
     Args:
-        kind: ``'ade20k'``, ``'coco'`` or ``'imagenet'``.
+        kind: one of :data:`KINDS`.
         out: folder of the data set; missing parents are made.
         train, val: numbers of images.
         size: height and width of the images in pixels.
@@ -216,10 +217,29 @@ def _write_imagenet(request: _Request, root: Path, split: str, indices: Iterable
         _write_image(path, scene.image)
 
 
+def _write_label_maps(request: _Request, root: Path, split: str, indices: Iterable[int]) -> None:
+    layout, which = LAYOUTS[request.kind], _SPLITS.index(split)
+    table = np.full(256, layout.rest, dtype=np.uint8)
+    for name, value in layout.values.items():
+        table[SCENE_CLASSES[name].ade20k] = value
+    table[0] = layout.unknown
+    for index, scene in _scenes(request, split, indices):
+        name = layout.names[which].format(2 * index + 1 + which)  # numbers are never shared between the splits
+        image, labels = (
+            root / path.format(split=layout.splits[which], name=name) for path in (layout.image, layout.label)
+        )
+        for path in (image, labels):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        picture = cv2.cvtColor(scene.image, cv2.COLOR_RGB2GRAY)[..., None].repeat(3, 2) if layout.grey else scene.image
+        _write_image(image, picture)
+        _write_image(labels, table[scene.labels])
+
+
 _WRITERS: dict[str, Callable[[_Request, Path, str, Iterable[int]], None]] = {
     'ade20k': _write_ade20k,
     'coco': _write_coco,
     'imagenet': _write_imagenet,
+    **dict.fromkeys(LAYOUTS, _write_label_maps),
 }
 
 #: Kinds of data sets that :func:`ensure_miniature` makes.

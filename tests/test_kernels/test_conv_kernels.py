@@ -14,6 +14,7 @@ WALKS = {
     'cross': walks.cross(9, 20),
     'windows': walks.local(5, 7, ('h', 'v_flip', 'w2', 'w7_flip')),
     'strided': walks.strided(5, 7),
+    'snake': walks.snake(5, 7),
 }
 
 

@@ -14,6 +14,7 @@ CASES = {
     ),
     'pairs': lambda: scan_case(walks.cross(9, 12), channels=100, d_state=1, rank=7, dtype=torch.bfloat16),
     'segments': lambda: scan_case(walks.cross(20, 60), batch=1, channels=9, dtype=torch.bfloat16),
+    'whole tables': lambda: scan_case(walks.snake(11, 13), channels=70, z=True, dtype=torch.float32),
     'tables': lambda: scan_case(walks.local(11, 13, ('h', 'w3')), channels=70, z=True, dtype=torch.float32),
 }
 

@@ -97,15 +97,50 @@ def test_no_further_from_exact_than_the_published_code_in_bfloat16(d_state, isa)
     assert all(mine <= 1.02 * other for mine, other in squares.values()), squares
 
 
+def table_of(missing, length):
+    """Walks over one row of tokens in orders of their own, each without every token that its entry divides."""
+    orders = [torch.randperm(length, generator=torch.Generator().manual_seed(k)) for k in range(len(missing))]
+    left = [
+        order.masked_fill(order % every == 0, -1) if every else order
+        for order, every in zip(orders, missing, strict=True)
+    ]
+    return walks.from_table(torch.stack(left), 1, length)
+
+
+# Rows that a walk leaves out are zeroed before it, or stay what others made of them: that depends on its place.
+@pytest.mark.parametrize('merge', ['sum', 'none'])
+@pytest.mark.parametrize('missing', [(0,), (3,), (0, 3), (3, 0), (3, 2)])
+def test_tables_with_and_without_every_token(missing, merge):
+    options = {'channels': 20, 'd_state': 2, 'dtype': torch.float32, 'merge': merge}
+    for own in (True, False):
+        walk = table_of(missing, 50)
+        judge(scan_case(walk, z=own, per_walk=own, own_parameters=own, **options))
+        judge(scan_case(walk, z=not own, rank=3, param_order='step' if own else 'token', **options))
+
+
+def test_gradients_add_up_where_a_walk_visits_a_token_twice(monkeypatch):
+    monkeypatch.setattr('mmvim.ops.tables.check_table', lambda *_: None)  # as under a tracer
+    once = torch.randperm(50, generator=torch.Generator().manual_seed(0)).int()
+    twice = once.clone()
+    twice[10] = twice[40]
+    for table in (torch.stack([twice, once]), torch.stack([once, twice]), twice[None]):
+        case = scan_case(walks.Walks(1, 50, table=table), channels=20, d_state=2, dtype=torch.float32)
+        want = results(lambda **arguments: scan_reference(**arguments)[0], doubled(case))
+        got = results(scan, case, backend='cpu')
+        assert all(relative_error(got[name], want[name]) < 1e-5 for name in want if name != 'y')
+
+
 # One group of 16 channels and one batch are too little to share out, so walks of this length are cut into segments.
 @pytest.mark.parametrize('merge', ['sum', 'none'])
 @pytest.mark.parametrize('dtype', [dtype for dtype in TOLERANCE if dtype != torch.float16])
-@pytest.mark.parametrize('name', ['bidirectional', 'cross', 'windows'])
+@pytest.mark.parametrize('name', ['bidirectional', 'cross', 'windows', 'first partial', 'last partial'])
 def test_segments(name, dtype, merge):
     walk = {
         'bidirectional': walks.bidirectional(545),
         'cross': walks.cross(5, 109),
         'windows': walks.local(5, 109, ('h', 'w7_flip')),
+        'first partial': table_of((3, 0), 545),
+        'last partial': table_of((0, 3), 545),
     }[name]
     judge(scan_case(walk, batch=1, channels=9, d_state=2, z=True, merge=merge, dtype=dtype))
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mmvim.miniature.layouts import LAYOUTS
+
 from ..finding import Finding
 
 if TYPE_CHECKING:
@@ -44,7 +46,7 @@ class Standard(NamedTuple):
         return f'; a miniature one is drawn by: python tools/make_miniature.py {self.kind} --out {out}'
 
 
-# By the type that stands in configs.
+# By the type that stands in configs. These the doctor asks for.
 STANDARDS = {
     'ADE20KDataset': Standard(
         'ADE20K', 'ade20k', 'data/ade', 'ADEChallengeData2016', 'images/training', 'annotations/training'
@@ -53,6 +55,13 @@ STANDARDS = {
         'COCO 2017', 'coco', 'data/coco', '', 'train2017', 'annotations/instances_train2017.json'
     ),
 }  # fmt: skip
+
+BENCHMARKS = {
+    layout.dataset: Standard(
+        layout.title, kind, layout.root, '', layout.folder(layout.image), layout.folder(layout.label)
+    )
+    for kind, layout in LAYOUTS.items()
+}
 
 
 def check_data(cfg: Config, *stages: str) -> Iterator[Finding]:
@@ -121,7 +130,7 @@ def _paths(dataset: dict) -> list[str]:
 def _miniature(dataset: ConfigDict) -> str:
     """How a miniature data set is drawn into the place of this one, if it can be."""
     root = os.path.normpath(dataset.get('data_root') or '')
-    standard = STANDARDS.get(dataset.type)
+    standard = {**STANDARDS, **BENCHMARKS}.get(dataset.type)
     if standard is None or not root.endswith(standard.folder):
         return ''
     return standard.drawn_by(root.removesuffix(standard.folder).rstrip('/'))
