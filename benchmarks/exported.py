@@ -33,9 +33,11 @@ CASES = {
     'vmamba_onnx_half': ('vmamba/upernet_vmamba_t_ade20k', 'model', 'onnx', 'plain', Weights(half=True), ''),
     'vmamba_onnx_int8': ('vmamba/upernet_vmamba_t_ade20k', 'model', 'onnx', 'plain', Weights(int8=True), ''),
     'vmamba_openvino': ('vmamba/upernet_vmamba_t_ade20k', 'model', 'openvino', 'plain', Weights(), ''),
+    'vmamba_openvino_kernels': ('vmamba/upernet_vmamba_t_ade20k', 'model', 'openvino', 'kernels', Weights(), ''),
     'vmamba_aoti': ('vmamba/upernet_vmamba_t_ade20k', 'model', 'aoti', 'plain', Weights(), '1.0'),
     'vim_onnx': ('vim/upernet_vim_t_ade20k', 'backbone', 'onnx', 'linear_attention', Weights(), '6'),
     'vim_openvino': ('vim/upernet_vim_t_ade20k', 'backbone', 'openvino', 'plain', Weights(), ''),
+    'vim_openvino_kernels': ('vim/upernet_vim_t_ade20k', 'backbone', 'openvino', 'kernels', Weights(), ''),
     'vim_aoti': ('vim/upernet_vim_t_ade20k', 'backbone', 'aoti', 'plain', Weights(), '1.0'),
 }
 

@@ -17,6 +17,7 @@ if not __package__:  # run as a script
 
 from kernels.build_cuda import build_cuda
 from kernels.toolchain import (
+    KERNEL_FLAGS,
     KERNELS,
     STABLE_INTERFACE,
     BuildError,
@@ -27,9 +28,7 @@ from kernels.toolchain import (
     link,
 )
 
-# No -march=native and no -ffast-math (kernels/README.md): the instruction set is chosen at run time, NaN stays NaN.
-COMPILE_FLAGS = ['-std=c++20', '-O3', '-fno-math-errno', '-fno-trapping-math', '-ffp-contract=fast', '-fPIC']
-COMPILE_FLAGS += ['-fvisibility=hidden', STABLE_INTERFACE]
+COMPILE_FLAGS = [*KERNEL_FLAGS, STABLE_INTERFACE]
 LINK_FLAGS = ['-shared', '-ltorch_cpu', '-Wl,-z,defs']
 
 

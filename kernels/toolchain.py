@@ -18,6 +18,9 @@ from typing import NamedTuple
 
 KERNELS = Path(__file__).resolve().parent
 OLDEST_TORCH = (2, 10)  # the first with the stable interface that one library for all later releases needs
+# No -march=native and no -ffast-math (kernels/README.md): the instruction set is chosen at run time, NaN stays NaN.
+KERNEL_FLAGS = ['-std=c++20', '-O3', '-fno-math-errno', '-fno-trapping-math', '-ffp-contract=fast', '-fPIC']
+KERNEL_FLAGS += ['-fvisibility=hidden']
 STABLE_INTERFACE = '-DTORCH_TARGET_VERSION=0x020a000000000000'
 
 

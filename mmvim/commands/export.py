@@ -19,7 +19,7 @@ from mmvim.export.graph import MULTIPLE, Size
 from mmvim.export.model import Weights, check_sizes, default_form
 from mmvim.export.recurrence import FORMS
 from mmvim.inference import choose
-from mmvim.inference.runtimes import Exported
+from mmvim.inference.runtimes import KERNELS, Exported, openvino_extension
 from mmvim.inference.slide import window_of
 
 from .demo import height_x_width
@@ -44,6 +44,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserValueError('--int8 is for onnx and openvino, without --half')
     if args.half and args.to in ('aoti', 'exported'):
         raise UserValueError(f'--half is for onnx and openvino: {args.to} keeps fp32')
+    if args.scan == KERNELS:
+        if args.to != 'openvino':
+            raise UserValueError(f'--scan {KERNELS} is for --to openvino: {args.to} has {", ".join(FORMS)}')
+        openvino_extension()  # says now whether it is built, and not after a minute
     sizes = _open_sizes(args)
     out = _writable(args.out)
     with quiet(), console.status('loading the model'):
@@ -53,8 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     form = args.scan or default_form(model, args.to, sizes)
     size = args.size or (_between(*sizes) if sizes else _default_size(model))
     check_sizes(args.to, form, size, sizes)
-    if args.to == 'openvino' and form != 'plain':
-        raise UserValueError(f'--scan {form}: OpenVINO has plain only')
+    if args.to == 'openvino' and form not in ('plain', KERNELS):
+        raise UserValueError(f'--scan {form}: OpenVINO has plain and {KERNELS} only')
     with quiet(), console.status(f'exporting to {args.to}'):
         path = export(model, args.to, out, size, sizes, form, Weights(args.half, args.int8))
     shown = [(size, True), *((other, False) for other in sizes or ())] if sizes else [(size, True)] * 3
@@ -89,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     open_size = f'for images of open size: multiples of {MULTIPLE}'
     parser.add_argument('--min-size', type=height_x_width, metavar='HxW', help=open_size)
     parser.add_argument('--max-size', type=height_x_width, metavar='HxW', help=open_size)
-    parser.add_argument('--scan', choices=list(FORMS), help='how scans are written (default: what is best)')
+    parser.add_argument('--scan', choices=[*FORMS, KERNELS], help='how scans are written (default: what is best)')
     parser.add_argument('--half', action='store_true', help='store weights as fp16')
     parser.add_argument('--int8', action='store_true', help='int8 linear layers; test the accuracy afterwards')
     return parser

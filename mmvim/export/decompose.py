@@ -7,11 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmvim.inference.runtimes import KERNELS
 from mmvim.ops.conv import convolve
 from mmvim.ops.form import unpack
 from mmvim.ops.walking import state_dtype, unwalked, walked
 from mmvim.ops.walks import Walks
 
+from . import nodes
 from .recurrence import FORMS, Recurrence
 
 
@@ -19,11 +21,12 @@ def decompositions(form: str) -> dict[torch._ops.OpOverload, Callable]:
     """What takes the place of which operator, for :meth:`torch.export.ExportedProgram.run_decompositions`.
 
     Args:
-        form: Of the recurrence, a key of :data:`FORMS`.
+        form: Of the recurrence, a key of :data:`FORMS`, or :data:`~mmvim.inference.runtimes.KERNELS`.
     """
+    whole = form == KERNELS
     return {
-        torch.ops.mmvim.scan.default: _scan_by(FORMS[form]),
-        torch.ops.mmvim.walk_conv.default: _walk_conv,
+        torch.ops.mmvim.scan.default: nodes.scan if whole else _scan_by(FORMS[form]),
+        torch.ops.mmvim.walk_conv.default: nodes.walk_conv if whole else _walk_conv,
         torch.ops.aten.adaptive_avg_pool2d.default: _adaptive_avg_pool2d,
     }
 

@@ -112,7 +112,7 @@ def check_sizes(to: str, form: str, size: Size, sizes: tuple[Size, Size] | None)
         return
     if to == 'openvino' or form == 'plain':
         raise UserValueError(
-            f'--scan plain{" of OpenVINO" if to == "openvino" else ""} fixes the number of steps: give --size HxW, '
+            f'--scan {form}{" of OpenVINO" if to == "openvino" else ""} fixes the number of steps: give --size HxW, '
             'or export to onnx with --scan scan or linear_attention'
         )
     for size in sizes:
@@ -166,6 +166,6 @@ def export(
     elif to == 'onnx':
         write_onnx(program, model.module.outputs, path, form, weights.half, weights.int8)
     else:
-        write_openvino(program, model.module.outputs, path, weights.half, weights.int8)
+        write_openvino(program, model.module.outputs, path, form, weights.half, weights.int8)
     description.write(known, path)
     return path

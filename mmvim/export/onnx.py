@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from mmvim.files import replacing
+from mmvim.inference.runtimes import KERNELS, openvino_extension
 
 from .decompose import decompositions
 
@@ -44,15 +45,21 @@ def write_onnx(
 
 
 def write_openvino(
-    program: torch.export.ExportedProgram, outputs: tuple[str, ...], path: Path, half: bool, int8: bool
+    program: torch.export.ExportedProgram, outputs: tuple[str, ...], path: Path, form: str, half: bool, int8: bool
 ) -> None:
-    """Write a graph as OpenVINO's pair of ``.xml`` and ``.bin``, by way of ONNX; arguments as :func:`write_onnx`."""
+    """Write a graph as OpenVINO's pair of ``.xml`` and ``.bin``, by way of ONNX; arguments as :func:`write_onnx`.
+
+    Raises:
+        FileNotFoundError: If ``form`` is :data:`~mmvim.inference.runtimes.KERNELS` and the extension is not built.
+    """
     import openvino
+
+    extension = [openvino_extension()] if form == KERNELS else None
 
     with TemporaryDirectory() as folder:
         between = Path(folder, 'model.onnx')
-        _as_onnx(program, outputs, 'plain').save(between)
-        model = openvino.convert_model(between)
+        _as_onnx(program, outputs, form).save(between)
+        model = openvino.convert_model(between, extension=extension)
     if int8:
         import nncf
 

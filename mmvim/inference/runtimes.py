@@ -17,6 +17,10 @@ from mmvim.errors import UserFileNotFoundError, UserModuleNotFoundError, UserVal
 
 from .slide import default_stride
 
+#: The form of scans in files that hold mmvim's operators as they are, for OpenVINO and an extension of it.
+KERNELS = 'kernels'
+_EXTENSION = Path(__file__).parents[1] / '_openvino.so'
+
 #: What takes an image (1, 3, H, W) and returns the outputs of a model.
 Runner = Callable[[Tensor], Sequence[Tensor]]
 
@@ -75,7 +79,8 @@ class Exported:
         description: As in the JSON.
 
     Raises:
-        FileNotFoundError, ValueError: As :func:`read_description`; ValueError also if the file is damaged.
+        FileNotFoundError, ValueError: As :func:`read_description`; ValueError also if the file is damaged, and
+            FileNotFoundError if it needs an extension of OpenVINO that is not built.
         ModuleNotFoundError: If its runtime is not installed.
     """
 
@@ -91,6 +96,8 @@ class Exported:
             raise UserModuleNotFoundError(
                 f"{path} needs {error.name}, which is not installed: pip install -c constraints.txt -e '.[export]'"
             ) from error
+        except UserFileNotFoundError:
+            raise
         except Exception as error:  # each runtime has its own
             raise UserValueError(f'{path} cannot be opened: {str(error).splitlines()[0]}') from error
 
@@ -198,10 +205,26 @@ def _open_onnx(path: Path, threads: int) -> Runner:
     return lambda image: [torch.from_numpy(array) for array in session.run(None, {'image': image.numpy()})]
 
 
+def openvino_extension() -> Path:
+    """The library by which OpenVINO knows mmvim's operators.
+
+    Raises:
+        FileNotFoundError: If it is not built.
+    """
+    if not _EXTENSION.exists():
+        raise UserFileNotFoundError(
+            f'files of --scan kernels need {_EXTENSION}, which is not built: python kernels/build_openvino.py in a '
+            'checkout of mmvim, or export with --scan plain'
+        )
+    return _EXTENSION
+
+
 def _open_openvino(path: Path, threads: int) -> Runner:
     import openvino
 
     core = openvino.Core()
+    if read_description(path).get('scan') == KERNELS:
+        core.add_extension(openvino_extension())
     # Otherwise bf16 on processors that have it: a choice for whoever deploys.
     options = {'INFERENCE_NUM_THREADS': threads, 'INFERENCE_PRECISION_HINT': 'f32', 'PERFORMANCE_HINT': 'LATENCY'}
     compiled = core.compile_model(path, 'CPU', options)

@@ -170,7 +170,7 @@ FIXED = ['segmentor.py', 'segmentor.pth', '--out', 'bad', '--size', '64x64', '--
         (['segmentor.py', '--to', 'onnx', '--out', 'bad'], 'name a checkpoint'),
         (['segmentor.py', 'classifier.pth', '--to', 'onnx', '--out', 'bad'], 'classifier.pth'),
         (['segmentor.py', 'segmentor.pth', '--to', 'onnx', '--out', 'segmentor.py/x'], 'name another folder'),
-        ([*FIXED, 'openvino', '--scan', 'scan'], 'OpenVINO has plain only'),
+        ([*FIXED, 'openvino', '--scan', 'scan'], 'OpenVINO has plain and kernels only'),
         ([*FIXED, 'aoti', '--half'], 'keeps fp32'),
         ([*FIXED, 'exported', '--int8'], '--int8 is for onnx and openvino'),
         ([*FIXED, 'onnx', '--min-size', '32x32'], 'take either'),
