@@ -68,7 +68,7 @@ def test_the_page_has_every_benchmark(kind: str) -> None:
     name = 'CITY/NAME' if kind == 'cityscapes' else 'NAME'
     splits = f'{{{",".join(layout.splits)}}}'
     paths = (f'`{layout.root}/{path.format(split=splits, name=name)}`' for path in (layout.image, layout.label))
-    row = ' | '.join((layout.title, f'`configs/{field}/upernet_*_{kind}.py`', f'`{kind}`', *paths))
+    row = ' | '.join((layout.title, f'`upernet_*_{kind}.py` in `configs/{field}`', f'`{kind}`', *paths))
     assert f'| {row} |' in (ROOT / 'docs/fields.md').read_text()
 
 
