@@ -22,10 +22,11 @@ if find_spec('mmengine') is not None:
     from mmengine.registry import TRANSFORMS as ROOT_TRANSFORMS
     from mmengine.registry import Registry
 
-    _MODELS = ['mmvim.models.backbones', 'mmvim.models.classifiers', 'mmvim.models.necks']
+    _MODELS = [f'mmvim.models.{part}' for part in ('backbones', 'classifiers', 'necks', 'pretraining')]
     MODELS = Registry('model', parent=ROOT_MODELS, locations=_MODELS)
-    DATASETS = Registry('dataset', parent=ROOT_DATASETS, locations=['mmvim.datasets.imagenet'])
-    TRANSFORMS = Registry('transform', parent=ROOT_TRANSFORMS, locations=['mmvim.datasets.imagenet'])
+    _DATA = ['mmvim.datasets.imagenet', 'mmvim.datasets.image_folder']
+    DATASETS = Registry('dataset', parent=ROOT_DATASETS, locations=_DATA)
+    TRANSFORMS = Registry('transform', parent=ROOT_TRANSFORMS, locations=_DATA)
     METRICS = Registry('metric', parent=ROOT_METRICS, locations=['mmvim.datasets.accuracy'])
     HOOKS = Registry('hook', parent=ROOT_HOOKS, locations=['mmvim.engine'])
     RUNNERS = Registry('runner', parent=ROOT_RUNNERS, locations=['mmvim.engine'])

@@ -20,17 +20,20 @@ from mmvim.catalogue import FAMILIES
 from mmvim.engine import set_up_cpu
 from mmvim.engine.runner import build_runner
 from mmvim.miniature.data_sets import ensure_miniature
-from mmvim.preflight.data.places import BENCHMARKS, STANDARDS
+from mmvim.preflight.data.places import BENCHMARKS, STANDARDS, Standard
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 # All but ConvNeXt, which needs mmpretrain.
 DEFAULT = [f'{Path(family.readme).parent.name}/*' for family in FAMILIES.values() if family.backbone]
 DEFAULT += ['aerial/*', 'driving/*', 'medical/*', 'baselines/*deit*', 'baselines/*resnet*', 'baselines/*swin*']
+DEFAULT += ['pretrain/*']
+UNLABELLED = Standard('images without labels', 'unlabelled', 'data/unlabelled', 'train', '', '')
 SMALLER = {
     'Resize': {'scale': (256, 256)},
     'RandomChoiceResize': {'scales': [(256, 192), (256, 256)]},
     'RandomResize': {'scale': (256, 256)},
     'RandomCrop': {'crop_size': (128, 128)},
+    'mmvim.RandomResizedCrop': {'scale': 64},
 }
 
 
@@ -59,14 +62,14 @@ def two_iterations(path: Path, data: Path) -> float:
         dataset = dataset.dataset
     dataset.indices = 4
     shrink(dataset.pipeline)
-    standard = {**STANDARDS, **BENCHMARKS}[dataset.type]
+    standard = {**STANDARDS, **BENCHMARKS, 'mmvim.ImageFolder': UNLABELLED}[dataset.type]
     ensure_miniature(standard.kind, data / standard.kind, train=8, val=4, progress=False)
     dataset.data_root = str(data / standard.kind / standard.folder)
     if cfg.default_scope == 'mmdet':
         dataset.filter_cfg = None
         preprocessor = cfg.model.data_preprocessor
         preprocessor.pad_size_divisor = min(preprocessor.pad_size_divisor, 128)  # not squares of 1024
-    else:
+    elif cfg.default_scope == 'mmseg':
         cfg.model.data_preprocessor.size = (128, 128)
     cfg.train_cfg = {'type': 'IterBasedTrainLoop', 'max_iters': 2, 'val_interval': 10}
     for name in ('val_dataloader', 'val_cfg', 'val_evaluator', 'test_dataloader', 'test_cfg', 'test_evaluator'):

@@ -1,9 +1,10 @@
-"""Draw a miniature data set in the format of ADE20K, COCO 2017, ImageNet or a benchmark of docs/fields.md.
+"""Draw a miniature data set in the format of ADE20K, COCO 2017, ImageNet, a benchmark (docs/fields.md), or bare images.
 
 python tools/make_miniature.py ade20k --out data/ade      # read by configs that train on data/ade/ADEChallengeData2016
 python tools/make_miniature.py coco --out data/coco
 python tools/make_miniature.py imagenet --out data/imagenet_miniature --train 1000 --val 200 --size 224x224
 python tools/make_miniature.py cityscapes --out data/cityscapes --size 256x512
+python tools/make_miniature.py unlabelled --out data/unlabelled --train 4000    # for configs/pretrain
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Writes miniature data sets of drawn scenes in the formats of ADE20K, COCO 2017, ImageNet and benchmarks.
+"""Writes miniature data sets of drawn scenes in the formats of ADE20K, COCO 2017, ImageNet and benchmarks, or bare.
 
 What reads the real data sets reads these: same folders, same file formats, same ids of the classes.
 """
@@ -217,6 +217,12 @@ def _write_imagenet(request: _Request, root: Path, split: str, indices: Iterable
         _write_image(path, scene.image)
 
 
+def _write_unlabelled(request: _Request, root: Path, split: str, indices: Iterable[int]) -> None:
+    (root / split).mkdir()
+    for index, scene in _scenes(request, split, indices):
+        _write_image(root / split / f'scene_{index + 1:08d}.jpg', scene.image)
+
+
 def _write_label_maps(request: _Request, root: Path, split: str, indices: Iterable[int]) -> None:
     layout, which = LAYOUTS[request.kind], _SPLITS.index(split)
     table = np.full(256, layout.rest, dtype=np.uint8)
@@ -239,6 +245,7 @@ _WRITERS: dict[str, Callable[[_Request, Path, str, Iterable[int]], None]] = {
     'ade20k': _write_ade20k,
     'coco': _write_coco,
     'imagenet': _write_imagenet,
+    'unlabelled': _write_unlabelled,
     **dict.fromkeys(LAYOUTS, _write_label_maps),
 }
 

@@ -54,6 +54,25 @@ def _tiles(title: str, dataset: str, root: str, names: tuple[str, str], **others
     return Layout(title, dataset, root, ('train', 'val'), names, **paths)
 
 
+# Whatever stands in front of a landscape is a vessel.
+_VESSEL = dict.fromkeys(('person', 'car', 'boat', 'dog', 'airplane', 'tree'), 1)
+
+
+def _retina(title: str, dataset: str, root: str, name: str, label: str) -> Layout:
+    """As mmseg's converters lay out pictures of the retina; ``label`` is how the names of label maps end."""
+    return Layout(
+        title,
+        dataset,
+        root,
+        ('training', 'validation'),
+        (name, name),
+        'images/{split}/{name}.png',
+        f'annotations/{{split}}/{{name}}{label}',
+        _VESSEL,
+        grey=True,
+    )
+
+
 #: By the kind that ``tools/make_miniature.py`` takes.
 LAYOUTS = {
     'cityscapes': Layout(
@@ -88,5 +107,29 @@ LAYOUTS = {
         ('area1_{}_0_512_512', 'area2_{}_0_512_512'),
         values=_ISPRS,
         rest=6,
+    ),
+    'isaid': _tiles(
+        'iSAID',
+        'iSAIDDataset',
+        'data/iSAID',
+        ('P{:04d}_0_896_0_896', 'P{:04d}_0_896_0_896'),
+        label='ann_dir/{split}/{name}_instance_color_RGB.png',
+        values={'boat': 1, 'car': 9, 'airplane': 14},
+        unknown=255,
+    ),
+    'drive': _retina('DRIVE', 'DRIVEDataset', 'data/DRIVE', '{:02d}', '_manual1.png'),
+    'chase_db1': _retina('CHASE_DB1', 'ChaseDB1Dataset', 'data/CHASE_DB1', 'Image_{:02d}L', '_1stHO.png'),
+    'hrf': _retina('HRF', 'HRFDataset', 'data/HRF', '{:02d}_h', '.png'),
+    'stare': _retina('STARE', 'STAREDataset', 'data/STARE', 'im{:04d}', '.ah.png'),
+    'synapse': _tiles(
+        'Synapse',
+        'SynapseDataset',
+        'data/synapse',
+        ('case0005_slice{:03d}', 'case0008_slice{:03d}'),
+        image='img_dir/{split}/{name}.jpg',
+        values={
+            'person': 1, 'car': 2, 'airplane': 3, 'boat': 4, 'building': 5, 'water': 6, 'mountain': 7, 'tree': 8,
+        },
+        grey=True,
     ),
 }  # fmt: skip

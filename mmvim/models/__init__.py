@@ -1,4 +1,4 @@
-"""Backbones, classifiers and necks, registered in the scope ``mmvim``."""
+"""Backbones, classifiers, necks and pretraining, registered in the scope ``mmvim``."""
 
 from importlib import import_module
 from typing import Any
@@ -11,6 +11,7 @@ from .backbones import *  # noqa: F403
 _LATER = {
     **dict.fromkeys(['BatchNormHead', 'ImageClassifier', 'LinearHead', 'MLPHead'], 'classifiers'),
     **dict.fromkeys(['DeconvPyramid', 'SimplePyramid'], 'necks'),
+    'SimMIM': 'pretraining',
 }
 __all__ = [*backbones.__all__, *_LATER]  # noqa: PLE0604
 

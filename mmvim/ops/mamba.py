@@ -57,6 +57,13 @@ def selective_scan_fn(
         TypeError: If A is complex, or a dtype is not supported.
         ValueError: If shapes or devices do not fit.
     """
+    y, state = scan_unrounded(u, delta, A, B, C, D, z, delta_bias, delta_softplus)
+    y = in_layout_of(u, y.to(u.dtype))
+    return (y, state) if return_last_state else y
+
+
+def scan_unrounded(u, delta, A, B, C, D, z, delta_bias, delta_softplus) -> tuple[Tensor, Tensor]:
+    """:func:`selective_scan_fn` before it rounds: y (B, D, L) in the dtype of the state, and the state."""
     expect_tensors(u=u, delta=delta, A=A, B=B, C=C)
     expect_optional_tensors(D=D, z=z, delta_bias=delta_bias)
     if A.is_complex():
@@ -75,12 +82,9 @@ def selective_scan_fn(
         shapes = (channels, d_state), (batch, d_state, length), (batch, groups, d_state, length)
         _expect(name, x, shapes[x.dim() - 2] if 2 <= x.dim() <= 4 else shapes)
 
-    like = u
     u, delta, B, C, z = _widest(u, delta, B, C, z)
     form = _scan_expanded if 2 in (B.dim(), C.dim()) else _scan_groups
-    y, state = form(u, delta, A, B, C, D, z, delta_bias, delta_softplus)
-    y = _in_layout_of(like, y.to(like.dtype))
-    return (y, state) if return_last_state else y
+    return form(u, delta, A, B, C, D, z, delta_bias, delta_softplus)
 
 
 def _scan_groups(u, delta, A, B, C, D, z, delta_bias, delta_softplus) -> tuple[Tensor, Tensor]:
@@ -186,7 +190,7 @@ def causal_conv1d_fn(
         _transposed(seen), weight.unsqueeze(0), None if bias is None else bias.unsqueeze(0),
         walks=walks.rows(seen.shape[-1]), activation=activation and 'silu',
     )  # fmt: skip
-    y = _in_layout_of(x, y[:, 0, -length:].transpose(1, 2))
+    y = in_layout_of(x, y[:, 0, -length:].transpose(1, 2))
     if not return_final_states:
         return y
     final_states = F.pad(seen, (history - seen.shape[-1], 0))  # a negative pad cuts
@@ -203,7 +207,7 @@ def _widest(*tensors: Tensor | None) -> list[Tensor | None]:
     return [None if x is None else x.to(dtype) for x in tensors]
 
 
-def _in_layout_of(x: Tensor, y: Tensor) -> Tensor:
+def in_layout_of(x: Tensor, y: Tensor) -> Tensor:
     """y (B, D, L) as it comes, channel-last in memory, if x is so too; else with the sequence last in memory."""
     return y if x.stride(1) == 1 and x.stride(2) != 1 else _transposed(y.transpose(1, 2)).contiguous()
 

@@ -8,12 +8,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmvim.ops import selective_scan_fn
+from mmvim.ops.mamba import in_layout_of, scan_unrounded
 
 
 def mamba_fwd(u, delta, A, B, C, D, z, delta_bias, delta_softplus, out_dtype=None) -> list[Tensor]:
     """[y, x], and the gated y if there is z; x (B, D, 1, 2N) has the last state at its odd places, as mamba-ssm's."""
-    wide = u.to(torch.promote_types(u.dtype, torch.float32))
-    y, state = selective_scan_fn(wide, delta, A, B, C, D, None, delta_bias, delta_softplus, return_last_state=True)
+    y, state = scan_unrounded(u, delta, A, B, C, D, None, delta_bias, delta_softplus)
+    y = in_layout_of(u, y)
     x = torch.stack([torch.zeros_like(state), state], -1).flatten(2).unsqueeze(2)
     gated = [] if z is None else [(y * F.silu(z.to(y.dtype))).to(u.dtype)]
     return [y.to(out_dtype or u.dtype), x, *gated]

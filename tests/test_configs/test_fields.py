@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import cv2
+import mmseg
 import numpy as np
 import pytest
 import torch
@@ -18,6 +19,7 @@ from mmvim.miniature.categories import SCENE_CLASSES
 from mmvim.miniature.data_sets import ensure_miniature
 from mmvim.miniature.layouts import LAYOUTS
 from mmvim.miniature.scenes import render_scene
+from mmvim.preflight.data.places import inner_datasets
 
 ROOT = Path(__file__).resolve().parents[2]
 FIELDS = ('aerial', 'driving', 'medical')
@@ -60,6 +62,16 @@ def test_every_benchmark_has_its_configs() -> None:
     assert set(CONFIGS) == {f'upernet_{backbone}_{kind}' for kind in LAYOUTS for backbone in BACKBONES}
 
 
+@pytest.mark.parametrize('kind', LAYOUTS)
+def test_the_page_has_every_benchmark(kind: str) -> None:
+    layout, field = LAYOUTS[kind], CONFIGS[f'upernet_vim_s_{kind}'].parent.name
+    name = 'CITY/NAME' if kind == 'cityscapes' else 'NAME'
+    splits = f'{{{",".join(layout.splits)}}}'
+    paths = (f'`{layout.root}/{path.format(split=splits, name=name)}`' for path in (layout.image, layout.label))
+    row = ' | '.join((layout.title, f'`configs/{field}/upernet_*_{kind}.py`', f'`{kind}`', *paths))
+    assert f'| {row} |' in (ROOT / 'docs/fields.md').read_text()
+
+
 @pytest.mark.parametrize('name', CONFIGS)
 def test_config_fits_its_data_set(name: str) -> None:
     cfg = Config.fromfile(CONFIGS[name])
@@ -84,6 +96,20 @@ def test_config_fits_its_data_set(name: str) -> None:
     variant = re.fullmatch(r'upernet_([a-z]+_[a-z])_.*', name)[1]
     known = Config.fromfile(ROOT / f'configs/{variant[:-2]}/upernet_{variant}_ade20k.py').model.backbone
     assert backbone == known and Path(backbone.init_cfg.checkpoint).name in OFFICIAL_WEIGHTS
+
+
+@pytest.mark.parametrize('kind', LAYOUTS)
+def test_pipelines_are_those_of_mmseg(kind: str) -> None:
+    ours = Config.fromfile(ROOT / f'configs/_base_/datasets/{kind}.py')
+    theirs = Config.fromfile(Path(mmseg.__file__).parent / f'.mim/configs/_base_/datasets/{kind}.py')
+    assert ours.train_dataloader.batch_size == theirs.train_dataloader.batch_size
+    assert ours.val_evaluator == theirs.val_evaluator
+    for stage in ('train', 'val', 'test'):
+        mine, known = (next(inner_datasets(cfg[f'{stage}_dataloader'].dataset)) for cfg in (ours, theirs))
+        for step in known.pipeline:
+            step.pop('reduce_zero_label', None)  # which the data set tells the step
+        assert mine.pop('data_root') == known.pop('data_root').rstrip('/')
+        assert mine == known
 
 
 @pytest.mark.parametrize('name', CONFIGS)

@@ -17,7 +17,7 @@ _load_config = options.load_config
 def load_config(*args) -> Config:
     """The config of the command, cut short."""
     cfg = _load_config(*args)
-    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+    for loader in filter(None, map(cfg.get, ('train_dataloader', 'val_dataloader', 'test_dataloader'))):
         loader.update(num_workers=0, persistent_workers=False)
         dataset = loader.dataset
         while 'dataset' in dataset:

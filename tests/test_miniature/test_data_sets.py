@@ -188,6 +188,14 @@ def test_imagenet_folders(tmp_path):
             assert cv2.imread(str(images[0])).shape == (64, 48, 3)
 
 
+def test_unlabelled_scenes_are_those_of_ade20k(ade20k, tmp_path):
+    assert ensure_miniature('unlabelled', tmp_path / 'made', **SMALL)
+    for split, folder, count in (('train', 'training', 6), ('val', 'validation', 3)):
+        found = [path.read_bytes() for path in sorted((tmp_path / 'made' / split).iterdir())]
+        images = ade20k / 'ADEChallengeData2016/images' / folder
+        assert found == [path.read_bytes() for path in sorted(images.iterdir())] and len(found) == count
+
+
 # ----------------------------------------------------------------------------- what is kept, and refused
 
 

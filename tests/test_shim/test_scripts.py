@@ -153,6 +153,7 @@ def test_mamba_kernel_with_gate(dtype):
     out, x, out_z = fwd(u, delta, A, B, C, None, z, bias, True)
     ungated, state = selective_scan_fn(u, delta, A, B, C, None, None, bias, True, True)
     assert torch.equal(out, ungated)
+    assert out.stride() == out_z.stride() == u.stride()
     torch.testing.assert_close(x[:, :, -1, 1::2], state)
 
     leaves = [t.clone().requires_grad_() for t in (u, delta, A, B, C, z, bias)]

@@ -120,6 +120,18 @@ class Backbone(nn.Module):
                 part.eval()
         return self
 
+    def embedding(self) -> tuple[nn.Module, int, int]:
+        """What makes the first map (B, h, w, C) of an image, or its tokens (B, h * w, C) and the grid (h, w).
+
+        Returns:
+            The module, the channels C, and the pixels from one place to the next.
+        """
+        raise NotImplementedError
+
+    def maps(self) -> list[tuple[int, int]]:
+        """Channels of each output that is a map, and the pixels from one place of it to the next."""
+        raise NotImplementedError
+
     def _num_blocks(self) -> int:
         raise NotImplementedError
 

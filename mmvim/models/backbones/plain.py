@@ -69,6 +69,14 @@ class PlainBackbone(Backbone):
         grid, stride = self.position_embedding.grid, self.patch_embed.stride
         return fit_pos_embed(found, self.state_dict(), grid, stride, self.tokens_first)
 
+    def embedding(self) -> tuple[nn.Module, int, int]:
+        """See :meth:`Backbone.embedding`."""
+        return self.patch_embed, self.embed_dims, self.patch_embed.stride
+
+    def maps(self) -> list[tuple[int, int]]:
+        """See :meth:`Backbone.maps`."""
+        return [(self.embed_dims, self.patch_embed.stride)] * len(self.out_indices)
+
     def _used_blocks(self) -> nn.ModuleList:
         """The blocks up to the last output."""
         return getattr(self, self.blocks_name)[: self.out_indices[-1] + 1]

@@ -204,6 +204,10 @@ class PlainMambaAdapter(PlainMamba):
             outs.append(getattr(self, f'ad_norm{i + 1}')(maps[i] + resized))
         return tuple(outs)
 
+    def maps(self) -> list[tuple[int, int]]:
+        """See :meth:`Backbone.maps`."""
+        return [(self.embed_dims, 4 * 2**i) for i in self.levels]
+
     def _start(self, interaction: int) -> int:
         """The first block behind that injector."""
         return interaction * self.depth // INTERACTIONS

@@ -103,6 +103,14 @@ class StagedBackbone(Backbone):
                 outs.append(getattr(self, f'outnorm{i}')(x).permute(0, 3, 1, 2).contiguous())
         return tuple(outs)
 
+    def embedding(self) -> tuple[nn.Module, int, int]:
+        """See :meth:`Backbone.embedding`."""
+        return getattr(self, self.embedding_name), self.dims[0], 4
+
+    def maps(self) -> list[tuple[int, int]]:
+        """See :meth:`Backbone.maps`."""
+        return [(self.dims[i], 4 * 2**i) for i in self.out_indices]
+
     def _drop_path_rates(self, rate: float) -> list[list[float]]:
         """Rates of the blocks of each stage, rising over all of them."""
         rates = iter(drop_path_rates(rate, sum(self.depths)))

@@ -108,6 +108,10 @@ class TwoStreamBackbone(PlainBackbone):
                 outs.append(self._output(self._normed(x, len(outs), last), grid))
         return tuple(outs)
 
+    def maps(self) -> list[tuple[int, int]]:
+        """See :meth:`Backbone.maps`."""
+        return super().maps() if self.out_type == 'featmap' else []
+
     def _angles(self, grid: tuple[int, int], like: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines and sines (Hp * Wp, C) that tokens are rotated by."""
         raise NotImplementedError
