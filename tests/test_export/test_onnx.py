@@ -90,7 +90,7 @@ def test_a_size_that_is_fixed(family: str, tmp_path: Path) -> None:
 def test_openvino(tmp_path: Path) -> None:
     backbone, image = Maps(TABLES['localvmamba']().eval()).eval(), torch.rand(1, 3, 52, 76)
     path = tmp_path / 'model.xml'
-    write_openvino(trace(backbone, image), backbone.outputs, path, False, False)
+    write_openvino(trace(backbone, image), backbone.outputs, path, 'plain', False, False)
     assert sorted(file.name for file in tmp_path.iterdir()) == ['model.bin', 'model.xml']
     compiled = openvino.Core().compile_model(path, 'CPU', {'INFERENCE_PRECISION_HINT': 'f32'})
     assert_same(list(compiled(image.numpy()).values()), backbone, image)
