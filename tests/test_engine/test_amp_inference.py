@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from mmvim.engine.amp_inference import AmpInferenceHook, amp_dtype, describe_amp, predict_with_amp, use_amp
 from mmvim.engine.folding import fold_batch_norms
 from mmvim.engine.upernet import add_convolved_enlarged, split_last_convolution
+from mmvim.paths import ROOT
 
 
 def lively(model: nn.Module) -> nn.Module:
@@ -155,7 +156,7 @@ def test_the_network_in_bf16_and_the_results_in_fp32() -> None:
 
 @torch.no_grad()
 def test_regions_are_pooled_and_detections_worked_out_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
-    cfg = Config.fromfile('configs/demo/mask_rcnn_vmamba_miniature.py')
+    cfg = Config.fromfile(ROOT / 'configs/demo/mask_rcnn_vmamba_miniature.py')
     cfg.model.backbone.arch = {'embed_dims': 8, 'depths': (1, 1, 1)}
     cfg.model.neck.in_channels = [8, 16, 32]
     torch.manual_seed(0)

@@ -75,11 +75,13 @@ def test_published_classifiers(timm: ModuleType, model: Model) -> None:
 
 
 @each
-def test_same_scores_as_in_openmmlab(timm: ModuleType, backbone: str, images: Tensor, tmp_path: Path) -> None:
+def test_same_scores_as_in_openmmlab(
+    timm: ModuleType, backbone: str, images: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Found in weights/ by the name of the published file."""
     model, classifier = published(backbone)
     path = save(classifier, tmp_path / 'weights' / model.weights.name)
-    os.chdir(tmp_path)
+    monkeypatch.chdir(tmp_path)
     name = f'small_{backbone.lower()}'
     ours = timm.create_model(
         name, pretrained=True, num_classes=CLASSES, pretrained_cfg_overlay={'file': str(path)}
