@@ -66,7 +66,9 @@ def test_output_in_float32_is_not_rounded(dtype, isa):
 def test_low_rank_in_half_precision(rank, dtype, isa):
     """Any number of pairs and a rest, one step, full tiles and beyond, walks with and without a table."""
     for walk in (walks.rows(1), walks.cross(3, 11), walks.bidirectional(65), walks.local(5, 7, ('h', 'w3_flip'))):
-        case = scan_case(walk, batch=1, channels=37, d_state=1, rank=rank, dtype=dtype)
+        # Of one step and rank 1 a gradient is one number for each image, some of which are what cancels: so several.
+        batch = 8 if walk.num_steps == 1 else 1
+        case = scan_case(walk, batch=batch, channels=37, d_state=1, rank=rank, dtype=dtype)
         case['dt_weight'] = case['dt_weight'] / rank**0.5
         judge(case)
 

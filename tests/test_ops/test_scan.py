@@ -273,7 +273,9 @@ def test_chunks_side_by_side(name, together, monkeypatch):
     monkeypatch.setattr(chunked, 'SIDE_BY_SIDE', together)  # 24 elements a step
     walk = walks.cross(13, 23) if name == 'kinds' else walks.local(13, 23, ('h', 'v_flip', 'w7', 'w2_flip'))
     order = 'step' if name == 'steps' else 'token'
-    case = scan_case(walk, batch=1, channels=3, d_state=2, z=True, rank=2, u_order=order, param_order=order)
+    case = scan_case(
+        walk, batch=1, channels=3, d_state=2, z=True, rank=2, u_order=order, param_order=order, dtype=torch.float64
+    )
     case['A'] *= 1e-2  # states outlive chunks
     assert_same(results(scan, case, backend='torch'), results(reference, case), 1e-11)
     y, state = scan(**case, return_last_state=True, backend='torch')
