@@ -148,7 +148,9 @@ def renew(document: str, results: dict[str, dict]) -> str:
     _, end, after = rest.partition(END)
     if not (begin and end):
         raise ValueError(f'no place for the table: expected the lines {BEGIN} and {END}')
-    machines = sorted({'; '.join(f'{k}: {v}' for k, v in x['machine'].items()) for x in results.values()})
+    # One line for a machine, whatever its load in front of each part.
+    abouts = ({k: v for k, v in x['machine'].items() if k != 'load before the run'} for x in results.values())
+    machines = sorted({'; '.join(f'{k}: {v}' for k, v in about.items()) for about in abouts})
     return f'{before}{BEGIN}\n{table(results)}\n{chr(10).join(machines)}\n{END}{after}'
 
 
