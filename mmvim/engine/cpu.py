@@ -10,6 +10,7 @@ from mmengine.device import get_device
 from mmengine.logging import print_log
 
 from .amp import amp_on_cpu
+from .rotated_iou import let_rotated_iou_run_on_cpu
 
 
 def set_up_cpu(cfg: Config, launcher: str = 'none') -> None:
@@ -19,6 +20,7 @@ def set_up_cpu(cfg: Config, launcher: str = 'none') -> None:
 
     - Memory that tensors free stays with the process, see :func:`keep_freed_memory`.
     - ``AmpOptimWrapper`` becomes bfloat16 autocast.
+    - The loss of rotated boxes by their common area, which mmcv has for GPUs, is there.
     - With several processes (torchrun), they talk through gloo, the model is wrapped without device numbers, and SyncBN
       becomes BN: torch's SyncBN wants GPUs. For a single process mmengine's runner and the inferencers do that
       themselves.
@@ -31,6 +33,8 @@ def set_up_cpu(cfg: Config, launcher: str = 'none') -> None:
         return
     keep_freed_memory()
     amp_on_cpu(cfg)
+    if cfg.get('default_scope') == 'mmrotate':
+        let_rotated_iou_run_on_cpu()
     if launcher != 'pytorch':
         return
     # mmengine's own initialisation selects a GPU first, and leaves a process group that exists alone.

@@ -23,7 +23,7 @@ from .runtimes import Exported, is_exported, run_by
 
 
 def build_inferencer(config: Config, weights: str, device: str | None = None, amp: bool = False) -> BaseInferencer:
-    """mmdet's ``DetInferencer`` or mmseg's ``MMSegInferencer`` for a config, by its scope.
+    """mmdet's ``DetInferencer``, for mmrotate as well, or mmseg's ``MMSegInferencer`` for a config, by its scope.
 
     They read any checkpoint without running code from it, and accept official layouts; a file that does not fit is an
     error, where the libraries go on with random weights. Classes and colours are those of the checkpoint, or else of
@@ -42,14 +42,16 @@ def build_inferencer(config: Config, weights: str, device: str | None = None, am
         FileNotFoundError, ValueError, RuntimeError: as ``read`` and ``load_model``.
     """
     scope = config.get('default_scope')
-    if scope == 'mmdet':
+    if scope in ('mmdet', 'mmrotate'):
         from mmdet.apis import DetInferencer as Library
     elif scope == 'mmseg':
         from mmseg.apis import MMSegInferencer as Library
     else:
-        raise UserValueError(f'this config has default_scope={scope!r}: only mmdet and mmseg have pictures to draw')
+        raise UserValueError(
+            f'this config has default_scope={scope!r}: only mmdet, mmrotate and mmseg have pictures to draw'
+        )
     kind = type(f'Strict{Library.__name__}', (_Strict, Library), {'_amp': amp})
-    return kind(config, weights, device=device, show_progress=False)
+    return kind(config, weights, device=device, scope=scope, show_progress=False)
 
 
 class _Strict:

@@ -21,6 +21,7 @@ from mmvim.errors import UserFileExistsError, UserValueError
 from .categories import COCO_CATEGORIES, SCENE_CLASSES
 from .layouts import LAYOUTS
 from .masks import polygons, run_lengths
+from .oriented import render_oriented
 from .scenes import SILHOUETTES, SMALLEST_SIDE, Scene, render_object, render_scene
 
 #: Lies in every finished data set and says what it was made from.
@@ -241,11 +242,30 @@ def _write_label_maps(request: _Request, root: Path, split: str, indices: Iterab
         _write_image(labels, table[scene.labels])
 
 
+def _write_dota(request: _Request, root: Path, split: str, indices: Iterable[int]) -> None:
+    """As mmrotate's tools/data/dota/split leaves the tiles of DOTA: each a picture and a text, a line for each object.
+
+    A line is ``x1 y1 x2 y2 x3 y3 x4 y4 class difficulty``; a tile's name is that of its image, then size and place.
+    """
+    images, texts = root / split / 'images', root / split / 'annfiles'
+    for folder in (images, texts):
+        folder.mkdir(parents=True)
+    for index in indices:
+        name = f'P{2 * index + 1 + _SPLITS.index(split):04d}__{request.width}__0___0'
+        image, objects = render_oriented(request.generator(split, index), request.height, request.width)
+        _write_image(images / f'{name}.png', image)
+        lines = (
+            f'{" ".join(f"{x:.1f}" for x in one.corners.ravel())} {one.name} {one.difficulty}\n' for one in objects
+        )
+        (texts / f'{name}.txt').write_text(''.join(lines))
+
+
 _WRITERS: dict[str, Callable[[_Request, Path, str, Iterable[int]], None]] = {
     'ade20k': _write_ade20k,
     'coco': _write_coco,
     'imagenet': _write_imagenet,
     'unlabelled': _write_unlabelled,
+    'dota': _write_dota,
     **dict.fromkeys(LAYOUTS, _write_label_maps),
 }
 

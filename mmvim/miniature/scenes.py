@@ -140,6 +140,19 @@ TEXTURES: dict[str, Callable[[Rng, int, int], np.ndarray]] = {
     'airplane': _chevrons,
 }
 
+
+def textured(rng: Rng, name: str, height: int, width: int) -> np.ndarray:
+    """The texture of a class in colours drawn anew: (height, width, 3) float32, RGB; plain for a class without one."""
+    dark, light = rng.choice(_DARK), rng.choice(_LIGHT)
+    if rng.random() < 0.5:
+        dark, light = light, dark
+    if name in TEXTURES:
+        mix = TEXTURES[name](rng, height, width)[..., None]
+    else:
+        mix = np.full((height, width, 1), rng.random(), dtype=np.float32)
+    return dark + (light - dark) * mix
+
+
 # ------------------------------------------------------------------------------------------- silhouettes
 # Polygons in a unit square, y downwards; an object is their union, stretched to its box.
 
@@ -268,15 +281,7 @@ class _Canvas:
             return
         window = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
         inside = mask[window]
-        dark, light = self.rng.choice(_DARK), self.rng.choice(_LIGHT)
-        if self.rng.random() < 0.5:
-            dark, light = light, dark
-        if name in TEXTURES:
-            mix = TEXTURES[name](self.rng, *inside.shape)[..., None]
-        else:
-            mix = np.full((*inside.shape, 1), self.rng.random(), dtype=np.float32)
-        colour = dark + (light - dark) * mix
-        self.image[window][inside] = colour[inside]
+        self.image[window][inside] = textured(self.rng, name, *inside.shape)[inside]
         self.labels[window][inside] = SCENE_CLASSES[name].ade20k
         self.owner[window][inside] = -1
 

@@ -19,9 +19,10 @@ STACK = {
     'mmcv': ('onedl-mmcv', 'mmcv'),
     'mmseg': ('onedl-mmsegmentation', 'mmsegmentation'),
     'mmdet': ('onedl-mmdetection', 'mmdet'),
+    'mmrotate': ('onedl-mmrotate', 'mmrotate'),
 }
 # What a package is for, and the extra of mmvim that brings it.
-TASKS = {'mmdet': ('Detection', 'det'), 'mmseg': ('Segmentation', 'seg')}
+TASKS = {'mmdet': ('Detection', 'det'), 'mmseg': ('Segmentation', 'seg'), 'mmrotate': ('Rotated boxes', 'rotate')}
 ONE_FLAVOUR = f'pip uninstall -y {" ".join(name for pair in STACK.values() for name in pair)}; make test'
 COMPILE = (
     'make ops, or without make: pip install --no-build-isolation --no-cache-dir --no-deps --force-reinstall onedl-mmcv '
@@ -30,12 +31,14 @@ COMPILE = (
 
 
 def check_packages(cfg: Config) -> Iterator[Finding]:
-    """Whether the package of a config's scope, and what it uses of mmcv, is there; neither is imported."""
+    """Whether the package of a config's scope, and what it uses of others, is there."""
     scope = cfg.get('default_scope')
     if scope in TASKS:
         yield find_package(scope)
-    if scope == 'mmdet':
+    if scope in ('mmdet', 'mmrotate'):
         yield find_mmcv_ops()
+    if scope == 'mmrotate':
+        yield find_torchvision()
 
 
 def find_package(module: str) -> Finding:
@@ -53,6 +56,19 @@ def find_mmcv_ops() -> Finding:
         return Finding('mmcv ops', True, 'compiled')
     found = 'Detection needs the compiled ops of mmcv (NMS, RoIAlign), which this mmcv was installed without'
     return Finding('mmcv ops', False, found, COMPILE)
+
+
+def find_torchvision() -> Finding:
+    """Whether torchvision, which mmrotate imports, is there and fits torch; it is imported.
+
+    It is no part of the extra: pip takes one that belongs to another torch than that which is installed.
+    """
+    try:
+        importlib.import_module('torchvision')
+    except Exception as error:
+        found = f'Rotated boxes need a torchvision that fits torch, which mmrotate imports: {summary(error)}'
+        return Finding('torchvision', False, found, 'install torchvision from where torch was installed from')
+    return Finding('torchvision', True, 'imports')
 
 
 def examine_stack() -> Iterator[Finding]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .checker import Checker
 from .coco.checker import CocoChecker
+from .dota import DotaChecker
 from .image_folders import ImageFolderChecker
 from .label_checker import LabelMapChecker
 from .other import OtherChecker
@@ -56,5 +57,5 @@ def checker_class(dataset: Any, cfg: Config) -> type[Checker]:
     """What checks a data set."""
     if cfg.get('default_scope') == 'mmdet' and CocoChecker.applies_to(dataset):
         return CocoChecker
-    others = (LabelMapChecker, ImageFolderChecker, OtherChecker)
+    others = (LabelMapChecker, DotaChecker, ImageFolderChecker, OtherChecker)
     return next(checker for checker in others if checker.applies_to(dataset))

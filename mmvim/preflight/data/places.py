@@ -62,6 +62,7 @@ BENCHMARKS = {
     )
     for kind, layout in LAYOUTS.items()
 }
+BENCHMARKS['DOTADataset'] = Standard('DOTA', 'dota', 'data/split_ss_dota', '', 'train/images', 'train/annfiles')
 
 
 def check_data(cfg: Config, *stages: str) -> Iterator[Finding]:

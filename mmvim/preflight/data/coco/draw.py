@@ -42,7 +42,7 @@ def draw_images(file: CocoFile, paths: list[str], folder: Path, count: int) -> l
 
 def _draw(image: np.ndarray, file: CocoFile, position: int, scale: int) -> None:
     category = int(file.category_index[position])
-    colour = _colour(category)
+    colour = colour_of(category)
     annotation = file.annotations[position]
     mask = _mask(annotation.get('segmentation'), image.shape[:2], scale)
     if mask is not None:
@@ -80,7 +80,7 @@ def _mask(segmentation: list | dict | None, shape: tuple[int, ...], scale: int) 
     return None
 
 
-def _colour(category: int) -> tuple[int, int, int]:
+def colour_of(category: int) -> tuple[int, int, int]:
     """A bright colour, BGR, that differs from those of the neighbours."""
     hue = np.uint8([[[(category * 67) % 180, 200, 255]]])
     return tuple(int(value) for value in cv2.cvtColor(hue, cv2.COLOR_HSV2BGR)[0, 0])
