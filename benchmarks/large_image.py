@@ -25,7 +25,7 @@ from mmvim.analysis.measure import in_child, machine, write_tables
 from mmvim.engine.cpu import keep_freed_memory
 from mmvim.inference.inferencer import build_inferencer
 from mmvim.inference.large import segment_large
-from mmvim.inference.slide import count_windows
+from mmvim.inference.grid import count_windows
 from mmvim.miniature.scenes import render_scene
 
 ROOT = Path(__file__).resolve().parents[1]

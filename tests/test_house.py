@@ -30,6 +30,7 @@ FLOORS = (
 DISTRIBUTIONS = {
     'PIL': 'pillow', 'cv2': 'opencv-python', 'yaml': 'pyyaml',
     'mmengine': 'onedl-mmengine', 'mmcv': 'onedl-mmcv', 'mmdet': 'onedl-mmdetection', 'mmseg': 'onedl-mmsegmentation',
+    'openslide': 'openslide-python',
 }  # fmt: skip
 # Imported only after a look whether it is there, with a sentence that says what to install: one baseline needs it.
 LOOKED_FOR = {'mmpretrain'}
@@ -124,7 +125,7 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None
     extras = project['optional-dependencies']
     always, commands = ({re.match(r'[\w-]+', line)[0] for line in lines}
                         for lines in (project['dependencies'], extras['commands']))  # fmt: skip
-    names = ('onedl', 'det', 'seg', 'large', 'safetensors', 'timm', 'export')
+    names = ('onedl', 'det', 'seg', 'large', 'geo', 'slides', 'safetensors', 'timm', 'export')
     others = {re.match(r'[\w-]+', line)[0] for name in names for line in extras[name]}
     imported = {DISTRIBUTIONS.get(name, name) for name in _outside() - LOOKED_FOR}
     assert imported <= always | commands | others, 'imported and not declared'

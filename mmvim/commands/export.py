@@ -19,8 +19,8 @@ from mmvim.export.graph import MULTIPLE, Size
 from mmvim.export.model import Weights, check_sizes, default_form
 from mmvim.export.recurrence import FORMS
 from mmvim.inference import choose
+from mmvim.inference.grid import window_of
 from mmvim.inference.runtimes import KERNELS, Exported, openvino_extension
-from mmvim.inference.slide import window_of
 
 from .demo import height_x_width
 

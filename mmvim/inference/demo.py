@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
+from mmengine.dist import is_main_process
 from mmengine.infer import BaseInferencer
 from rich.progress import Progress
 
 from mmvim.engine.oom import is_out_of_memory
 from mmvim.errors import UserError, UserValueError
 
+from .channels import channels_of
+from .grid import Size
 from .images import count_pixels, read_image
 from .inferencer import draw, number_of_classes, predict
 from .inputs import is_video
 from .large import segment_large
-from .slide import Size
+from .reading import MAPS, PLAIN, SLIDES, Reading
 from .video import convert_video
 from .write import write_image
 
@@ -26,6 +30,15 @@ from .write import write_image
 MOST_LOGITS = 1 << 28
 #: Pixels from which on an image is segmented by a window: more than cameras have.
 LARGE = 64_000_000
+
+
+@dataclass(frozen=True)
+class LargeOptions:
+    """How images are segmented by windows, see :func:`.large.segment_large`."""
+
+    reading: Reading = PLAIN
+    blend: str = 'mean'
+    resume: bool = False
 
 
 class Demo:
@@ -38,6 +51,7 @@ class Demo:
         window: height and width of the window over large images; by default the config's.
         stride: steps of the window; by default the config's, or two thirds of the window.
         batch: windows at a time.
+        large: further options of :func:`.large.segment_large`.
     """
 
     def __init__(
@@ -48,6 +62,7 @@ class Demo:
         window: Size | None = None,
         stride: Size | None = None,
         batch: int = 4,
+        large: LargeOptions | None = None,
     ) -> None:
         self.notes: list[str] = []
         self._inferencer = inferencer
@@ -56,6 +71,7 @@ class Demo:
         self._window = window
         self._stride = stride
         self._batch = batch
+        self._large = large or LargeOptions()
         self._segments = hasattr(inferencer.model, 'decode_head')
 
     def look_at(self, file: Path, out: Path) -> list[Path]:
@@ -71,21 +87,33 @@ class Demo:
         Raises:
             ValueError, OSError, RuntimeError, ...: whatever makes that impossible.
         """
+        if not (is_main_process() or self._by_windows(file)):
+            return []  # of all processes one is enough
         if is_video(file):
             path = out.with_name(f'{out.name}.mp4')
             with self._bar(f'{file.name}: frames') as bar:
                 convert_video(file, path, lambda frame: self._drawn(file, frame), *bar)
             return [path]
-        asked = self._window or self._stride
-        large = not asked and count_pixels(file) > LARGE
-        if self._segments and (large or asked):
+        if self._by_windows(file):
             with self._bar(f'{file.name}: windows') as bar:
-                return segment_large(self._inferencer, file, out, self._window, self._stride, self._batch, *bar)
-        if large:
+                return segment_large(
+                    self._inferencer, file, out, self._window, self._stride, self._batch, *bar,
+                    **vars(self._large), note=self.notes.append,
+                )  # fmt: skip
+        if count_pixels(file) > LARGE:
             raise UserValueError(f'{file} has more than {LARGE // 10**6} megapixels: cut it up, or make it smaller')
         path = out.with_name(f'{out.name}.png')
         write_image(path, self._drawn(file, read_image(file)))
         return [path]
+
+    def _by_windows(self, file: Path) -> bool:
+        """Whether an input is segmented in its own resolution."""
+        if is_video(file) or not self._segments:
+            return False
+        asked = self._window or self._stride or self._large.reading != PLAIN
+        if asked or file.suffix.lower() in (*MAPS, *SLIDES) or channels_of(self._inferencer.model) != 3:
+            return True
+        return count_pixels(file) > LARGE
 
     def _drawn(self, file: Path, image: np.ndarray) -> np.ndarray:
         """What is seen in an image, drawn; smaller than the image if the logits of that would take too much memory."""

@@ -11,6 +11,8 @@ from PIL import Image
 
 from mmvim.errors import UserValueError
 
+from .channels import to_bgr
+
 IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.ppm', '.pgm', '.webp', '.tif', '.tiff', '.npy')
 
 
@@ -68,30 +70,6 @@ def open_array(path: str | Path) -> np.ndarray:
     if array.ndim not in (2, 3) or 0 in array.shape:
         raise UserValueError(f'{path} has the shape {array.shape}, an image has (height, width) or (height, width, 3)')
     return array
-
-
-def to_bgr(pixels: np.ndarray, source: str) -> np.ndarray:
-    """Bring (H, W) or (H, W, C) pixels, in RGB, to (H, W, 3) uint8 in BGR.
-
-    Args:
-        pixels: uint8, uint16 or bool; one channel, grey and transparency, RGB, or RGB and transparency.
-        source: name of the file, for the error.
-
-    Raises:
-        ValueError: if there are other pixels or channels.
-    """
-    if pixels.dtype == bool:
-        pixels = pixels * np.uint8(255)
-    elif pixels.dtype == np.uint16:
-        pixels = (pixels >> 8).astype(np.uint8)
-    elif pixels.dtype != np.uint8:
-        raise UserValueError(f'{source} has pixels of {pixels.dtype}: bring them to 8 or 16 bits without a sign')
-    if pixels.ndim == 2:
-        pixels = pixels[..., None]
-    channels = pixels.shape[-1]
-    if channels > 4:
-        raise UserValueError(f'{source} has {channels} channels: choose three of them')
-    return pixels[..., [0, 0, 0] if channels < 3 else [2, 1, 0]]
 
 
 @contextmanager

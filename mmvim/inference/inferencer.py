@@ -58,6 +58,7 @@ class _Strict:
     """What is put in front of an inferencer: another way to load weights, no backends that keep pictures.
 
     Attributes:
+        weights: the checkpoint, as it was given.
         report: what became of the weights.
         precision: what is to be expected of mixed precision; None without it.
     """
@@ -66,7 +67,7 @@ class _Strict:
     precision: str | None = None
 
     def _init_model(self, cfg: Config, weights: str, device: str) -> nn.Module:
-        self._weights = weights
+        self.weights = weights
         if self._amp and is_exported(weights):
             raise UserValueError(f'{weights} was exported, --amp does not change it: leave --amp out')
         model = super()._init_model(cfg, None, device)
@@ -77,18 +78,18 @@ class _Strict:
         return model
 
     def _load_weights_to_model(self, model: nn.Module, _: None, cfg: Config) -> None:
-        if is_exported(self._weights):
-            exported = Exported(self._weights)
+        if is_exported(self.weights):
+            exported = Exported(self.weights)
             run_by(model, exported)
-            self.report = f'{self._weights} runs by {exported.description["format"]}'
+            self.report = f'{self.weights} runs by {exported.description["format"]}'
             model.dataset_meta = {key: exported.description[key] for key in ('classes', 'palette')}
             return
-        checkpoint = read(self._weights)
-        self.report = load_model(model, checkpoint, self._weights)
+        checkpoint = read(self.weights)
+        self.report = load_model(model, checkpoint, self.weights)
         try:
             model.dataset_meta = dataset_meta(model, checkpoint, cfg)
         except ValueError as error:
-            raise UserValueError(f'{self._weights}: {error}') from error
+            raise UserValueError(f'{self.weights}: {error}') from error
 
     def _init_visualizer(self, cfg: Config) -> Any:
         cfg.visualizer.vis_backends = None

@@ -8,6 +8,7 @@ from pathlib import Path
 from mmvim.errors import UserFileNotFoundError, UserValueError
 
 from .images import IMAGES
+from .reading import MAPS, SLIDES
 
 VIDEOS = ('.mp4', '.m4v', '.avi', '.mov', '.mkv', '.webm', '.mpg', '.mpeg')
 
@@ -33,7 +34,7 @@ def find_inputs(source: str | Path) -> Inputs:
         ValueError: if there is no image and no video.
     """
     path = Path(source)
-    known = (*IMAGES, *VIDEOS)
+    known = (*IMAGES, *MAPS, *SLIDES, *VIDEOS)
     if path.is_dir():
         inside = sorted(path.iterdir())
         files = [file for file in inside if file.is_file() and file.suffix.lower() in known]

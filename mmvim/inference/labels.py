@@ -7,7 +7,7 @@ import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -31,7 +31,7 @@ def write_labels(
 ) -> None:
     """Write a label map while it is made; ``path`` appears when it is complete.
 
-    Up to 256 classes are stored as one byte a pixel, with the palette, so that viewers show colours. Both forms are
+    Up to 255 classes are stored as one byte a pixel, with the palette, so that viewers show colours. Both forms are
     compressed; the TIFF is tiled, becomes a BigTIFF above 4 GB, and has the names of the classes in its description.
 
     Args:
@@ -62,14 +62,9 @@ def _write_tiff(
 ) -> None:
     import tifffile
 
-    colours = {'photometric': 'minisblack'}
-    if dtype == np.uint8:
-        table = np.zeros((3, 256), np.uint16)
-        table[:, : len(palette)] = np.asarray(palette).T * 257
-        colours = {'photometric': 'palette', 'colormap': table}
     tifffile.imwrite(
         path,
-        _tiles(bands, size),
+        tiles(bands, size),
         shape=size,
         dtype=dtype,
         tile=(TILE, TILE),
@@ -78,13 +73,22 @@ def _write_tiff(
         description=json.dumps({'classes': list(classes)}),
         metadata=None,
         extratags=extra_tags,
-        **colours,
+        **colour_table(dtype, palette),
     )
 
 
-def _tiles(bands: Iterator[np.ndarray], size: tuple[int, int]) -> Iterator[np.ndarray]:
-    """Tiles from left to right and top to bottom; those at the edges are filled up with zeros."""
-    for chunk in _regroup(bands, TILE):
+def colour_table(dtype: type, palette: Palette) -> dict[str, Any]:
+    """What tells tifffile to store a palette, which 16 bits have not."""
+    if dtype != np.uint8:
+        return {'photometric': 'minisblack'}
+    table = np.zeros((3, 256), np.uint16)
+    table[:, : len(palette)] = np.asarray(palette).T * 257
+    return {'photometric': 'palette', 'colormap': table}
+
+
+def tiles(bands: Iterator[np.ndarray], size: tuple[int, int]) -> Iterator[np.ndarray]:
+    """The bands of a map as tiles, left to right and top to bottom; those at the edges are filled up with zeros."""
+    for chunk in regroup(bands, TILE):
         for left in range(0, size[1], TILE):
             part = chunk[:, left : left + TILE]
             tile = np.zeros((TILE, TILE), chunk.dtype)
@@ -92,7 +96,7 @@ def _tiles(bands: Iterator[np.ndarray], size: tuple[int, int]) -> Iterator[np.nd
             yield tile
 
 
-def _regroup(bands: Iterator[np.ndarray], rows: int) -> Iterator[np.ndarray]:
+def regroup(bands: Iterator[np.ndarray], rows: int) -> Iterator[np.ndarray]:
     """The same rows, as many at a time; fewer at the end."""
     held: list[np.ndarray] = []
     for band in bands:

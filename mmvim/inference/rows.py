@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,9 +12,14 @@ from typing import Any, Protocol
 import numpy as np
 
 from mmvim.errors import UserModuleNotFoundError, UserValueError
-from mmvim.machine import free_memory
 
-from .images import count_pixels, open_array, read_image, to_bgr
+from .channels import Channels, to_bgr
+from .geotiff import lies_on_earth, open_map
+from .images import count_pixels, open_array, read_image
+from .memory import check_fits
+from .outputs import Output, PlainOutput
+from .reading import MAPS, PLAIN, SLIDES, TIFFS, Reading
+from .whole_slide import open_slide
 
 
 class Rows(Protocol):
@@ -23,60 +28,100 @@ class Rows(Protocol):
     Attributes:
         height: in pixels.
         width: in pixels.
-        extra_tags: what a TIFF says of the place on earth that it shows, as ``tifffile`` writes it.
+        notes: what is to be said of it.
+        output: how its labels are written.
     """
 
     height: int
     width: int
-    extra_tags: tuple
+    notes: Sequence[str]
+    output: Output
 
     def read(self, top: int, bottom: int) -> np.ndarray:
-        """The rows ``top <= y < bottom``: (rows, W, 3) uint8, BGR."""
+        """The rows ``top <= y < bottom``: (rows, W, channels), as :class:`.channels.Channels` gives them."""
+
+    def mask(self, top: int, bottom: int) -> np.ndarray | None:
+        """Where they show something: (rows, W) bool; None for an image that does everywhere."""
+
+    def effort(self, top: int, bottom: int) -> float:
+        """What share of the rows is worth a look, as far as is known before they are read."""
+
+
+class Filled:
+    """What holds for images that show something everywhere and have nothing to be said of them."""
+
+    notes = ()
+
+    def mask(self, top: int, bottom: int) -> None:
+        """See :class:`Rows`."""
+        return
+
+    def effort(self, top: int, bottom: int) -> float:
+        """See :class:`Rows`."""
+        return 1.0
 
 
 @contextmanager
-def open_rows(path: str | Path) -> Iterator[Rows]:
-    """Open an image for reading by rows: TIFF and ``.npy`` in parts, other formats whole.
+def open_rows(path: str | Path, reading: Reading = PLAIN, window: tuple[int, int] = (0, 0)) -> Iterator[Rows]:
+    """Open an image for reading by rows: maps, slides, TIFF and ``.npy`` in parts, other formats whole.
+
+    Args:
+        path: of the image.
+        reading: what of it is read, and how.
+        window: height and width of the windows that look at it: what is farther away from what a slide shows is not
+            read.
 
     Raises:
-        ValueError: if it is no image, is cut off, or does not fit.
-        ModuleNotFoundError: if it is a TIFF and tifffile is not installed.
+        ValueError: if it is no image, is cut off, or does not fit; or if ``reading`` asks for what it has not.
+        ModuleNotFoundError: if it needs tifffile, rasterio or openslide and that is not installed.
     """
     suffix = Path(path).suffix.lower()
-    if suffix == '.npy':
-        yield ArrayRows(open_array(path), str(path))
-    elif suffix in ('.tif', '.tiff'):
+    channels = reading.channels
+    if suffix in SLIDES or (suffix in TIFFS and reading.of_a_slide):
+        with open_slide(path, reading, window) as rows:
+            yield rows
+    elif reading.of_a_slide:
+        raise UserValueError(f'{path} is no slide, which --level and --mpp are for: leave them out')
+    elif suffix in MAPS or (suffix in TIFFS and lies_on_earth(path)):
+        with open_map(path, channels) as rows:
+            yield rows
+    elif suffix == '.npy':
+        yield ArrayRows(open_array(path), str(path), channels=channels)
+    elif suffix in TIFFS:
         with _open_tiff(path) as file:
-            yield TiffRows(file, str(path)) if _can_decode(file.pages.first) else _undecodable(file, path)
+            can = _can_decode(file.pages.first)
+            yield TiffRows(file, str(path), channels) if can else _undecodable(file, path, channels)
     else:
-        _check_fits(count_pixels(path) * 3, path, 'save it as a tiled TIFF, which is read in parts')
-        yield ArrayRows(read_image(path)[..., ::-1], str(path))
+        check_fits(count_pixels(path) * 3, path, 'save it as a tiled TIFF, which is read in parts')
+        yield ArrayRows(read_image(path)[..., ::-1], str(path), channels=channels)
 
 
-class ArrayRows:
+class ArrayRows(Filled):
     """An array, in memory or on disk, RGB where it has colours."""
 
-    def __init__(self, array: np.ndarray, source: str, extra_tags: tuple = ()) -> None:
+    def __init__(self, array: np.ndarray, source: str, extra_tags: tuple = (), channels: Channels = to_bgr) -> None:
         self.height, self.width = array.shape[:2]
-        self.extra_tags = extra_tags
+        self.output = PlainOutput(extra_tags)
         self._array = array
         self._source = source
+        self._channels = channels
 
     def read(self, top: int, bottom: int) -> np.ndarray:
-        return to_bgr(np.asarray(self._array[top:bottom]), self._source)
+        return self._channels(np.asarray(self._array[top:bottom]), self._source)
 
 
-class TiffRows:
+class TiffRows(Filled):
     """The first page of a TIFF, which is the one of full resolution in a pyramid; tiles or strips, read as needed.
 
     Args:
         file: the open ``tifffile.TiffFile``.
         source: its name, for errors.
+        channels: what the model sees of it.
     """
 
-    def __init__(self, file: Any, source: str) -> None:
+    def __init__(self, file: Any, source: str, channels: Channels = to_bgr) -> None:
         page = file.pages.first
-        planes, depth, self.height, self.width, channels = page.shaped
+        planes, depth, self.height, self.width, samples = page.shaped
         if depth != 1:
             raise UserValueError(f'{source} is a volume of {depth} slices: save the slice that is meant')
         self._page = page
@@ -91,13 +136,17 @@ class TiffRows:
         elif page.rowsperstrip:
             self._step = min(page.rowsperstrip, self.height)
         self._planes = planes
-        self._channels = channels
+        self._chosen = channels
+        self._channels = samples
         self._lengthwise = math.ceil(self.height / self._step)
         # A row of segments is kept decoded.
-        needed = self._step * self.width * channels * planes * page.dtype.itemsize
-        _check_fits(needed, source, 'save it with tiles, or with strips of few rows')
+        needed = self._step * self.width * samples * planes * page.dtype.itemsize
+        check_fits(needed, source, 'save it with tiles, or with strips of few rows')
         self._kept: dict[int, np.ndarray] = {}
-        self.extra_tags = _place_on_earth(page)
+        self.output = PlainOutput(_place_on_earth(page))
+        end = max(map(sum, zip(page.dataoffsets, page.databytecounts, strict=True)))
+        if end > file.filehandle.size:
+            raise UserValueError(f'{source} cannot be read (it ends before its last pixel)')
 
     def read(self, top: int, bottom: int) -> np.ndarray:
         pixels = np.zeros((bottom - top, self.width, self._planes * self._channels), self._page.dtype)
@@ -118,7 +167,7 @@ class TiffRows:
                     start = max(first - top, 0)
                     pixels[start : start + len(part), left : left + part.shape[1], channels] = part
         self._kept = kept
-        return self._to_bgr(pixels)
+        return self._coloured(pixels)
 
     def _decode(self, index: int) -> np.ndarray | None:
         page = self._page
@@ -129,23 +178,18 @@ class TiffRows:
                 return None
             handle.seek(offset)
             data = handle.read(length)
-            if len(data) < length:
-                raise UserValueError('it ends before its last pixel')
             segment, *_ = page.decode(data, index, jpegtables=page.jpegtables)
         except Exception as error:  # noqa: BLE001  the decoders have no common error
             reason = str(error).strip().partition('\n')[0] or type(error).__name__
             raise UserValueError(f'{self._source} cannot be read ({reason})') from error
         return None if segment is None else segment[0]
 
-    def _to_bgr(self, pixels: np.ndarray) -> np.ndarray:
+    def _coloured(self, pixels: np.ndarray) -> np.ndarray:
         if self._kind == 'PALETTE':
-            colours = (self._page.colormap >> 8).astype(np.uint8)
-            return colours[::-1].T[pixels[..., 0]]
-        if self._kind == 'MINISWHITE' and pixels.dtype != bool:
-            pixels = np.iinfo(pixels.dtype).max - pixels
+            pixels = (self._page.colormap >> 8).astype(np.uint8).T[pixels[..., 0]]
         elif self._kind == 'MINISWHITE':
-            pixels = ~pixels
-        return to_bgr(pixels, self._source)
+            pixels = ~pixels if pixels.dtype == bool else np.iinfo(pixels.dtype).max - pixels
+        return self._chosen(pixels, self._source)
 
 
 def _place_on_earth(page: Any) -> tuple:
@@ -160,29 +204,16 @@ def _can_decode(page: Any) -> bool:
     return page.compression in tifffile.TIFF.DECOMPRESSORS
 
 
-def _undecodable(file: Any, path: str | Path) -> ArrayRows:
+def _undecodable(file: Any, path: str | Path, channels: Channels) -> ArrayRows:
     """A TIFF of a compression that tifffile leaves to imagecodecs: read whole, by OpenCV."""
     page = file.pages.first
     codec = f'{page.compression.name} is read in parts after pip install imagecodecs'
-    _check_fits(page.imagelength * page.imagewidth * 3, path, codec)
+    check_fits(page.imagelength * page.imagewidth * 3, path, codec)
     try:
         image = read_image(path)
     except ValueError as error:
         raise UserValueError(f'{error}; {codec}') from error
-    return ArrayRows(image[..., ::-1], str(path), _place_on_earth(page))
-
-
-def _check_fits(needed: int, source: str | Path, advice: str) -> None:
-    """See that as many bytes are free.
-
-    Raises:
-        ValueError: if they are not, with what to do.
-    """
-    free = free_memory()
-    if free is not None and needed > free:
-        raise UserValueError(
-            f'{source} takes {needed / 1e9:.1f} GB in memory and {free / 1e9:.1f} GB are free: {advice}'
-        )
+    return ArrayRows(image[..., ::-1], str(path), _place_on_earth(page), channels)
 
 
 def _open_tiff(path: str | Path) -> Any:

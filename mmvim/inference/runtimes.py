@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mmvim.errors import UserFileNotFoundError, UserModuleNotFoundError, UserValueError
 
-from .slide import default_stride
+from .grid import default_stride
 
 #: The form of scans in files that hold mmvim's operators as they are, for OpenVINO and an extension of it.
 KERNELS = 'kernels'

@@ -19,13 +19,11 @@ from PIL import Image
 from mmvim.checkpoints import to_official
 from mmvim.commands import run_tool
 from mmvim.commands.demo import main
-from mmvim.files import draft_of
 from mmvim.inference import demo
 from mmvim.inference.choose import choose
 from mmvim.inference.inferencer import build_inferencer, draw, place_of_name, predict
 from mmvim.inference.inputs import output_stems
-from mmvim.inference.large import Sampled
-from mmvim.inference.rows import ArrayRows
+from mmvim.inference.outputs import thinned
 
 ROOT = Path(__file__).resolve().parents[2]
 SEGMENTOR = f"""
@@ -174,7 +172,7 @@ def test_large_image_goes_through_windows(
 def test_without_tifffile_labels_are_a_png(
     models: Path, scene: np.ndarray, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr('mmvim.inference.large.find_spec', lambda _: None)
+    monkeypatch.setattr('mmvim.inference.outputs.find_spec', lambda _: None)
     monkeypatch.setitem(sys.modules, 'tifffile', None)
     cv2.imwrite('x.png', scene)
     assert run(models, 'segmentor', 'x.png', '--window', 64) == 0
@@ -213,22 +211,23 @@ def test_out_of_memory_is_one_input(
 
 
 def test_interrupted(models: Path, scene: np.ndarray, place: Path) -> None:
-    """Ctrl-C in the middle of a label map: nothing is left that looks whole, and the next run starts clean."""
+    """Ctrl-C in the middle of a label map: nothing is left that looks whole, and what was done is kept."""
     np.save('x.npy', np.tile(scene, (40, 20, 1)))
     command = [sys.executable, ROOT / 'tools' / 'demo.py', 'x.npy', models / 'segmentor.py', models / 'segmentor.pth']
     environment = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', 'PYTHONWARNINGS': 'ignore'}
     process = subprocess.Popen(
         [*command, '--window', '64'], env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
-    draft = draft_of(Path('outputs/x_labels.tif'))
-    while not draft.exists():
+    parts = Path('outputs/x_labels.parts')
+    while len(list(parts.glob('0*.npz'))) < 2:
         assert process.poll() is None, process.stdout.read()
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     output = process.communicate(timeout=60)[0]
     assert process.returncode == 130, output
     assert 'interrupted; 0 files are complete in outputs' in output
-    assert os.listdir('outputs') == []
+    assert 'x_labels.parts keeps ' in output
+    assert os.listdir('outputs') == ['x_labels.parts']
 
 
 def sentence(*arguments: object) -> str:
@@ -374,14 +373,9 @@ def test_mixed_precision_of_images_videos_and_large_images(
 
 
 def test_small_picture_of_a_large_image(scene: np.ndarray) -> None:
-    labels = scene[..., 0]
-    sampled = Sampled(ArrayRows(scene[..., ::-1], 'scene'), 5)
     spans = [(0, 7), (7, 8), (8, 40), (40, 96)]
-    assert sum(len(sampled.read(*span)) for span in spans) == 96
-    bands = sampled.with_labels(labels[top:bottom] for top, bottom in spans)
-    np.testing.assert_array_equal(np.concatenate(list(bands)), labels)
-    np.testing.assert_array_equal(sampled.image, scene[::5, ::5])
-    np.testing.assert_array_equal(sampled.label_map, labels[::5, ::5])
+    thin = np.concatenate([thinned(scene[top:bottom], top, 5) for top, bottom in spans])
+    np.testing.assert_array_equal(thin, scene[::5, ::5])
 
 
 def test_names_stand_where_mmseg_puts_them() -> None:

@@ -79,7 +79,7 @@ def test_few_bands_are_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
             assert given * 32 - written * module.TILE <= 3 * module.TILE
             yield band
 
-    original = module._tiles
+    original = module.tiles
 
     def watched(*args: object) -> Iterator[np.ndarray]:
         nonlocal written
@@ -87,7 +87,7 @@ def test_few_bands_are_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
             yield tile
             written += 1
 
-    monkeypatch.setattr(module, '_tiles', watched)
+    monkeypatch.setattr(module, 'tiles', watched)
     write_labels(tmp_path / 'x.tif', counted(), (4096, 256), np.uint8, CLASSES, PALETTE)
     assert given == 128
 

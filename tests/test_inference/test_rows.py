@@ -8,6 +8,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from mmvim.inference import memory
 from mmvim.inference import rows as module
 from mmvim.inference.rows import Rows, open_rows
 from mmvim.inference.write import write_image
@@ -105,11 +106,12 @@ def test_sparse_tiles_are_black(tmp_path: Path) -> None:
         np.testing.assert_array_equal(in_parts(rows), expected)
 
 
-def test_place_on_earth_is_kept(tmp_path: Path) -> None:
+def test_place_on_earth_is_kept_without_rasterio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, 'lies_on_earth', lambda _: False)
     scale = (33550, 'd', 3, (0.5, 0.5, 0.0), True)
     tifffile.imwrite(tmp_path / 'x.tif', RGB, photometric='rgb', tile=(64, 64), extratags=[scale])
     with open_rows(tmp_path / 'x.tif') as rows:
-        tifffile.imwrite(tmp_path / 'y.tif', RGB[..., 0], extratags=rows.extra_tags)
+        tifffile.imwrite(tmp_path / 'y.tif', RGB[..., 0], extratags=rows.output.extra_tags)
     with tifffile.TiffFile(tmp_path / 'y.tif') as file:
         assert file.pages.first.tags[33550].value == (0.5, 0.5, 0.0)
 
@@ -156,7 +158,7 @@ def test_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     np.save(npy, np.array([{}], dtype=object), allow_pickle=True)
     assert 'is no array of numpy' in complaint(npy)
     write_image(tmp_path / 'x.png', BGR)
-    monkeypatch.setattr(module, 'free_memory', lambda: 10)
+    monkeypatch.setattr(memory, 'free_memory', lambda: 10)
     assert 'takes 0.0 GB in memory' in complaint(tmp_path / 'x.png')
 
 
@@ -166,17 +168,19 @@ def test_compression_that_tifffile_does_not_know(
 ) -> None:
     """Without imagecodecs: read whole where there is room, or refused with what to install."""
     monkeypatch.setattr(module, '_can_decode', lambda _: False)
+    monkeypatch.setattr(module, 'lies_on_earth', lambda _: False)
     path = tmp_path / 'x.tif'
     image = Image.fromarray(RGB)
     image = image.convert('1') if compression == 'group4' else image
     image.save(path, compression=compression, tiffinfo={33550: (0.5, 0.5, 0.0)})
     with open_rows(path) as rows:
         np.testing.assert_array_equal(in_parts(rows), np.asarray(image.convert('RGB'))[..., ::-1])
-        assert [tag[0] for tag in rows.extra_tags] == [33550]
-    monkeypatch.setattr(module, 'free_memory', lambda: 10)
+        assert [tag[0] for tag in rows.output.extra_tags] == [33550]
+    monkeypatch.setattr(memory, 'free_memory', lambda: 10)
     assert 'in parts after pip install imagecodecs' in complaint(path)
     monkeypatch.undo()
     monkeypatch.setattr(module, '_can_decode', lambda _: False)
+    monkeypatch.setattr(module, 'lies_on_earth', lambda _: False)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     assert complaint(path)
 

@@ -1,6 +1,7 @@
 """Sliding windows: the numbers of mmseg's own slide inference, by rows and in bounded memory."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from mmseg.structures import SegDataSample
 from torch import nn
 
 from mmvim.inference import slide
-from mmvim.inference.rows import ArrayRows
+from mmvim.inference.grid import Grid, Size, count_windows, window_of
+from mmvim.inference.rows import ArrayRows, Rows
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -39,7 +41,13 @@ def image() -> np.ndarray:
     return (np.mean(layers, axis=0) * 255).astype(np.uint8)
 
 
-def by_mmseg(model: nn.Module, image: np.ndarray, window: slide.Size, stride: slide.Size) -> torch.Tensor:
+def labels_of(model: nn.Module, rows: Rows, window: Size, stride: Size, **more: Any) -> np.ndarray:
+    """The whole label map."""
+    grid = Grid.over(rows.height, rows.width, window, stride)
+    return np.concatenate([band.labels for band in slide.label_bands(model, rows, grid, **more)])
+
+
+def by_mmseg(model: nn.Module, image: np.ndarray, window: Size, stride: Size) -> torch.Tensor:
     """Logits of mmseg's slide inference: (classes, H, W)."""
     bgr = torch.from_numpy(image[..., ::-1].transpose(2, 0, 1).copy())
     data = model.data_preprocessor({'inputs': [bgr]}, False)
@@ -61,9 +69,9 @@ def by_mmseg(model: nn.Module, image: np.ndarray, window: slide.Size, stride: sl
 def test_same_numbers_as_mmseg(
     model: nn.Module,
     image: np.ndarray,
-    size: slide.Size,
-    window: slide.Size,
-    stride: slide.Size,
+    size: Size,
+    window: Size,
+    stride: Size,
     batch: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -78,14 +86,13 @@ def test_same_numbers_as_mmseg(
     original = slide._classes
     monkeypatch.setattr(slide, '_classes', keep)
     done = []
-    bands = list(slide.label_bands(model, ArrayRows(part, 'part'), window, stride, batch, done.append))
+    labels = labels_of(model, ArrayRows(part, 'part'), window, stride, batch=batch, advance=done.append)
     torch.testing.assert_close(torch.cat(logits, dim=1), expected, rtol=1e-5, atol=1e-5)
-    labels = np.concatenate(bands)
     assert labels.dtype == np.uint8
     assert len(np.unique(labels)) > 1
     agree = labels == expected.argmax(dim=0).numpy()
     assert agree.mean() > 0.999  # a tie may fall either way
-    assert sum(done) == slide.count_windows(*size, window, stride)
+    assert sum(done) == count_windows(*size, window, stride)
 
 
 def test_one_output_is_two_classes(model: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +106,7 @@ def test_preprocessor_that_pads(model: nn.Module, image: np.ndarray, monkeypatch
     monkeypatch.setattr(model.data_preprocessor, 'test_cfg', {'size_divisor': 32})
     monkeypatch.setattr(model, 'test_cfg', Config({'mode': 'whole'}))
     part = image[:40, :50]
-    labels = np.concatenate(list(slide.label_bands(model, ArrayRows(part, 'part'), (64, 64), (42, 42))))
+    labels = labels_of(model, ArrayRows(part, 'part'), (64, 64), (42, 42))
     bgr = torch.from_numpy(part[..., ::-1].transpose(2, 0, 1).copy())
     sample = SegDataSample(metainfo={'ori_shape': (40, 50), 'img_shape': (64, 64)})
     with torch.no_grad():
@@ -121,10 +128,10 @@ class Watched(ArrayRows):
 
 def test_every_row_is_read_once_and_few_at_a_time(model: nn.Module, image: np.ndarray) -> None:
     rows = Watched(image[:200, :64])
-    bands = slide.label_bands(model, rows, (64, 64), (42, 42))
+    bands = slide.label_bands(model, rows, Grid.over(200, 64, (64, 64), (42, 42)))
     next(bands)
     assert rows.spans == [(0, 64)]  # the first labels come before the rest is looked at
-    assert sum(map(len, bands)) == 200 - 42
+    assert sum(len(band.labels) for band in bands) == 200 - 42
     assert [top for top, _ in rows.spans[1:]] == [bottom for _, bottom in rows.spans[:-1]]
     assert rows.spans[-1][1] == 200
     assert max(bottom - top for top, bottom in rows.spans) == 64
@@ -136,21 +143,21 @@ def test_sums_do_not_grow_with_the_height(model: nn.Module, image: np.ndarray, m
     monkeypatch.setattr(torch, 'zeros', lambda *size, **more: shapes.append(size) or zeros(*size, **more))
     for height in (64, 256):
         shapes.clear()
-        list(slide.label_bands(model, ArrayRows(image[:height, :80], 'image'), (64, 64), (64, 64)))
+        labels_of(model, ArrayRows(image[:height, :80], 'image'), (64, 64), (64, 64))
         assert [size for size in shapes if len(size) == 3] == [(12, 64, 80)]
 
 
 def test_settings_that_cannot_be(model: nn.Module, image: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = ArrayRows(image, 'image')
     with pytest.raises(ValueError, match=r'leaves pixels out'):
-        next(slide.label_bands(model, rows, (64, 64), (65, 64)))
+        Grid.over(256, 256, (64, 64), (65, 64))
     monkeypatch.setattr(slide, 'free_memory', lambda: 10**5)
     with pytest.raises(ValueError, match=r'12 classes x 64 rows x 256 columns .* --window 32x64'):
-        next(slide.label_bands(model, rows, (64, 64), (42, 42)))
+        labels_of(model, rows, (64, 64), (42, 42))
 
 
 def test_window_of_the_config(model: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model, 'test_cfg', Config({'mode': 'slide', 'crop_size': (48, 64), 'stride': (40, 50)}))
-    assert slide.window_of(model) == ((48, 64), (40, 50))
+    assert window_of(model) == ((48, 64), (40, 50))
     monkeypatch.setattr(model, 'test_cfg', Config({'mode': 'whole'}))
-    assert slide.window_of(model) == ((64, 64), (42, 42))  # crops of the training
+    assert window_of(model) == ((64, 64), (42, 42))  # crops of the training

@@ -1,0 +1,227 @@
+"""Maps by rasterio: what GDAL reads, in parts, and label maps that lie at the same place on earth."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmvim.errors import UserModuleNotFoundError, UserOSError, UserValueError
+from mmvim.files import replacing
+
+from .channels import Channels
+from .labels import regroup
+from .memory import check_fits
+from .outputs import LabelMap
+
+TILE = 512
+_CACHE = 64  # MB of decoded blocks that GDAL keeps at least; by itself it takes a twentieth of the memory
+
+
+def lies_on_earth(path: str | Path) -> bool:
+    """Whether a TIFF is read as a map: if it says where it lies, which value stands for nothing, or has 9 to 15 bits.
+
+    Without rasterio, no.
+    """
+    if not find_spec('rasterio'):
+        return False
+    import rasterio
+    from rasterio.errors import RasterioIOError
+
+    try:
+        with _quiet(), rasterio.open(path) as file:
+            placed = file.crs or file.gcps[0] or not file.transform.is_identity
+            return bool(placed or file.nodata is not None or _bits(file))
+    except RasterioIOError:
+        return False  # tifffile says what is wrong
+
+
+@contextmanager
+def open_map(path: str | Path, channels: Channels) -> Iterator[MapRows]:
+    """Open a map for reading by rows.
+
+    Raises:
+        ValueError: if it cannot be read, or its bands do not fit the model.
+        ModuleNotFoundError: if rasterio is not installed.
+    """
+    try:
+        import rasterio
+        from rasterio.errors import RasterioIOError
+    except ModuleNotFoundError as error:
+        raise UserModuleNotFoundError(f'{path} needs rasterio; in the folder of mmvim: pip install ".[geo]"') from error
+    try:
+        with _quiet():
+            file = rasterio.open(path)
+    except RasterioIOError as error:
+        raise UserValueError(f'{path} cannot be read ({_reason(error)})') from error
+    cache = _cache(file)
+    check_fits(cache * 2**20, path, 'save it with tiles, or with strips of few rows')
+    with file, rasterio.Env(GDAL_CACHEMAX=cache, GDAL_NUM_THREADS=1):
+        yield MapRows(file, str(path), channels)
+
+
+class MapRows:
+    """A file of GDAL.
+
+    Args:
+        file: the open ``rasterio.DatasetReader``.
+        source: its name, for errors.
+        channels: what the model sees of it.
+    """
+
+    def __init__(self, file: Any, source: str, channels: Channels) -> None:
+        self.height, self.width = file.height, file.width
+        self.output = Earth(file.crs, file.transform, *file.gcps, nodata=not _shows_everything(file))
+        self.notes = [] if file.crs or file.gcps[1] else [f'{source} names no coordinate system, nor do its labels']
+        self._file = file
+        self._source = source
+        self._channels = channels
+        self._colours = _colours(file)
+        self._bands = [1] if self._colours is not None else channels.choose(_count(file), source)
+        self._shift = 16 - _bits(file) if _bits(file) and not (channels.scale or channels.raw) else 0
+
+    def read(self, top: int, bottom: int) -> np.ndarray:
+        """See :class:`.rows.Rows`."""
+        pixels = np.moveaxis(self._ask(self._file.read, top, bottom), 0, -1)
+        if self._colours is not None:
+            return self._channels(self._colours[pixels[..., 0]], self._source)
+        return self._channels.convert(pixels << self._shift if self._shift else pixels, self._source)
+
+    def mask(self, top: int, bottom: int) -> np.ndarray | None:
+        """See :class:`.rows.Rows`: where a band has a number that is not the one for nothing."""
+        if not self.output.nodata:
+            return None
+        return self._ask(self._file.read_masks, top, bottom).any(axis=0)
+
+    def effort(self, top: int, bottom: int) -> float:
+        """See :class:`.rows.Rows`: what shows nothing is known when it is read."""
+        return 1.0
+
+    def _ask(self, read: Any, top: int, bottom: int) -> np.ndarray:
+        from rasterio.errors import RasterioIOError
+        from rasterio.windows import Window
+
+        try:
+            return read(self._bands, window=Window(0, top, self.width, bottom - top))
+        except RasterioIOError as error:
+            raise UserValueError(f'{self._source} cannot be read, or ends too early ({_reason(error)})') from error
+
+
+@dataclass(frozen=True)
+class Earth:
+    """Label maps as Cloud Optimized GeoTIFF: tiles, overviews, directories first.
+
+    Attributes:
+        crs: the system of coordinates, or None.
+        transform: from pixels to it; may be rotated.
+        gcps: points on the ground, where there is no transform.
+        gcps_crs: their system of coordinates.
+        nodata: whether some pixels show nothing.
+    """
+
+    crs: Any
+    transform: Any
+    gcps: Any
+    gcps_crs: Any
+    nodata: bool
+
+    def name(self, out: Path) -> Path:
+        """See :class:`.outputs.Output`."""
+        return out.with_name(f'{out.name}_labels.tif')
+
+    def write(self, path: Path, labels: LabelMap) -> list[Path]:
+        """See :class:`.outputs.Output`.
+
+        Raises:
+            OSError: if the disk is full.
+        """
+        import rasterio.shutil
+        from rasterio.errors import RasterioError
+
+        tiled, draft = labels.scratch / 'tiled.tif', labels.scratch / 'draft.tif'
+        try:
+            with replacing(tiled) as plain, _quiet():
+                self._write_tiles(plain, labels)
+            rasterio.shutil.copy(
+                tiled, draft, driver='COG', compress='deflate', blocksize=TILE, overview_resampling='nearest',
+                bigtiff='if_safer', num_threads=1,
+            )  # fmt: skip
+            # GDAL does not always tell of a full disk.
+            with _quiet(), rasterio.open(tiled) as one, rasterio.open(draft) as other:
+                if one.checksum(1) != other.checksum(1):
+                    raise UserOSError(f'{path} cannot be written: see that the disk is not full')
+        except RasterioError as error:
+            raise UserOSError(f'{path} cannot be written, as with a full disk ({_reason(error)})') from error
+        with replacing(path) as place:
+            draft.replace(place)
+        return [path]
+
+    def _write_tiles(self, path: Path, labels: LabelMap) -> None:
+        import rasterio
+        from rasterio.windows import Window
+
+        profile = {'driver': 'GTiff', 'count': 1, 'height': labels.height, 'width': labels.width, 'dtype': labels.dtype}
+        tiles = {'tiled': True, 'blockxsize': TILE, 'blockysize': TILE, 'bigtiff': 'if_safer'}
+        nodata = labels.nothing if self.nodata else None
+        place = {'crs': self.crs, 'transform': self.transform} if not self.gcps else {}
+        with rasterio.open(path, 'w', **profile, **tiles, **place, nodata=nodata) as file:
+            if self.gcps:
+                file.gcps = self.gcps, self.gcps_crs
+            if labels.dtype == np.uint8:
+                file.write_colormap(1, dict(enumerate(map(tuple, labels.palette))))
+            file.update_tags(TIFFTAG_IMAGEDESCRIPTION=json.dumps({'classes': list(labels.classes)}))
+            for row, chunk in enumerate(regroup(labels.bands(), TILE)):
+                file.write(chunk, 1, window=Window(0, row * TILE, labels.width, len(chunk)))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without warnings of images that lie nowhere."""
+    from rasterio.errors import NotGeoreferencedWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', NotGeoreferencedWarning)
+        yield
+
+
+def _count(file: Any) -> int:
+    """How many bands there are, without transparency, which is part of the mask."""
+    return sum(kind.name != 'alpha' for kind in file.colorinterp)
+
+
+def _shows_everything(file: Any) -> bool:
+    from rasterio.enums import MaskFlags
+
+    return all(MaskFlags.all_valid in flags for flags in file.mask_flag_enums)
+
+
+def _colours(file: Any) -> np.ndarray | None:
+    """The colours of a palette: (256, 3) uint8."""
+    if [kind.name for kind in file.colorinterp] != ['palette']:
+        return None
+    table = np.zeros((256, 3), np.uint8)
+    for index, colour in file.colormap(1).items():
+        table[index] = colour[:3]
+    return table
+
+
+def _bits(file: Any) -> int:
+    """How many bits the numbers in 16 have, where the file says that they have fewer; else 0."""
+    return int(file.tags(1, ns='IMAGE_STRUCTURE').get('NBITS', 0)) if file.dtypes[0] == 'uint16' else 0
+
+
+def _cache(file: Any) -> int:
+    """MB: two rows of the blocks of all bands."""
+    rows = min(file.block_shapes[0][0], file.height)
+    return max(_CACHE, 2 * rows * file.width * file.count * np.dtype(file.dtypes[0]).itemsize // 2**20 + 1)
+
+
+def _reason(error: Exception) -> str:
+    return ' '.join(str(error.__cause__ or error).split())
