@@ -17,6 +17,7 @@ from mmvim.engine.oom import is_out_of_memory
 from mmvim.errors import UserError, UserValueError
 
 from .channels import channels_of
+from .detect import detect_large
 from .grid import Size
 from .images import count_pixels, read_image
 from .inferencer import draw, number_of_classes, predict
@@ -96,24 +97,29 @@ class Demo:
             return [path]
         if self._by_windows(file):
             with self._bar(f'{file.name}: windows') as bar:
-                return segment_large(
-                    self._inferencer, file, out, self._window, self._stride, self._batch, *bar,
-                    **vars(self._large), note=self.notes.append,
-                )  # fmt: skip
-        if count_pixels(file) > LARGE:
-            raise UserValueError(f'{file} has more than {LARGE // 10**6} megapixels: cut it up, or make it smaller')
+                return self._large_outputs(file, out, bar)
         path = out.with_name(f'{out.name}.png')
         write_image(path, self._drawn(file, read_image(file)))
         return [path]
 
     def _by_windows(self, file: Path) -> bool:
-        """Whether an input is segmented in its own resolution."""
-        if is_video(file) or not self._segments:
+        """Whether an input is looked at in its own resolution."""
+        if is_video(file):
             return False
         asked = self._window or self._stride or self._large.reading != PLAIN
         if asked or file.suffix.lower() in (*MAPS, *SLIDES) or channels_of(self._inferencer.model) != 3:
             return True
         return count_pixels(file) > LARGE
+
+    def _large_outputs(self, file: Path, out: Path, bar: tuple) -> list[Path]:
+        settings = (self._inferencer, file, out, self._window, self._stride, self._batch, *bar)
+        if self._segments:
+            return segment_large(*settings, **vars(self._large), note=self.notes.append)
+        if self._large != LargeOptions(self._large.reading):
+            raise UserValueError('--blend and --resume are for segmentors: leave them out')
+        if not is_main_process():
+            return []
+        return detect_large(*settings, score=self._score, reading=self._large.reading, note=self.notes.append)
 
     def _drawn(self, file: Path, image: np.ndarray) -> np.ndarray:
         """What is seen in an image, drawn; smaller than the image if the logits of that would take too much memory."""

@@ -1,5 +1,6 @@
 """``tools/demo.py`` as somebody types it, with small models, on whatever people have in a folder."""
 
+import json
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from PIL import Image
+from pycocotools import mask as coco_mask
 
 from mmvim.checkpoints import to_official
 from mmvim.commands import run_tool
@@ -134,13 +136,23 @@ def test_detector(models: Path, scene: np.ndarray, place: Path, capsys: pytest.C
     assert '1 of 1 inputs done' in capsys.readouterr().out
 
 
-def test_large_detection_is_refused(
+def test_detector_goes_through_windows(
     models: Path, scene: np.ndarray, place: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """On demand, or by the size of the image."""
+    tifffile.imwrite('x.tif', scene[..., ::-1], photometric='rgb', tile=(64, 64))
+    assert run(models, 'detector', 'x.tif', '--window', 64, '--stride', '48x40', '--score-thr', 0.02) == 0
+    content = json.loads(Path('outputs/x.json').read_text())
+    assert content['images'] == [{'id': 1, 'file_name': 'x.tif', 'width': 128, 'height': 96}]
+    for one in content['annotations']:
+        mask = coco_mask.decode(one['segmentation'])
+        assert mask.shape == (96, 128) and mask.sum() == one['area'] and one['score'] >= 0.02
+    assert content['annotations'] and cv2.imread('outputs/x.png').shape == scene.shape
     monkeypatch.setattr(demo, 'LARGE', 1000)
-    cv2.imwrite('x.png', scene)
-    assert run(models, 'detector', 'x.png') == 1
-    assert 'x.png has more than 0 megapixels' in capsys.readouterr().out
+    assert run(models, 'detector', 'x.tif', '--out', 'big') == 0
+    assert sorted(path.name for path in Path('big').iterdir()) == ['x.json', 'x.png']
+    assert run(models, 'detector', 'x.tif', '--out', 'none', '--resume') == 1
+    assert '--blend and --resume are for segmentors' in capsys.readouterr().out
 
 
 def test_large_image_goes_through_windows(
