@@ -56,9 +56,8 @@ def run_lengths(patch: Patch, height: int, width: int) -> dict:
     column, row = np.nonzero(np.diff(framed, axis=1))
     places = (patch.left + column) * height + patch.top + row  # where ones begin and end, in turn
     places, times = np.unique(places, return_counts=True)
-    places = places[
-        (times == 1) & (places < height * width)
-    ]  # where ones end and go on at the top of the next column, nothing changes
+    # Where ones end and go on at the top of the next column nothing changes, nor does at the end of the image.
+    places = places[(times == 1) & (places < height * width)]
     counts = np.diff(places, prepend=0, append=height * width)
     packed = coco.frPyObjects({'size': [height, width], 'counts': counts.tolist()}, height, width)
     return {'size': [height, width], 'counts': packed['counts'].decode()}
