@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def write_segmentor(folder: Path, channels: int = 3) -> Path:
     """A config and a checkpoint, ``segmentor.py`` and ``.pth``, with random weights for so many channels."""
     config = folder / 'segmentor.py'
-    norm = f'data_preprocessor=dict(mean=[120.0], std=[60.0]),' if channels != 3 else ''
+    norm = 'data_preprocessor=dict(mean=[120.0], std=[60.0]),' if channels != 3 else ''
     config.write_text(f"""
 _base_ = '{ROOT}/configs/demo/upernet_vim_t_miniature.py'
 model = dict(
