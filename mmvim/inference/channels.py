@@ -100,7 +100,7 @@ def channels_of(model: nn.Module) -> int:
     means = getattr(model.data_preprocessor, 'mean', None)
     if means is not None and means.numel() not in (1, taken):
         raise UserValueError(
-            f'the backbone takes {taken} channels and data_preprocessor.mean has {means.numel()}: write {taken} there'
+            f'the backbone takes {taken} channels and data_preprocessor.mean has {means.numel()}: give it one'
         )
     return taken
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -86,7 +87,9 @@ def segment_large(
     stride = stride or default_stride(window)
     reading = replace(reading, channels=replace(reading.channels, count=channels_of(model)))
     shares = Shares()
-    with open_rows(source, reading, window) as rows:
+    with ExitStack() as stack:
+        with shares.of('reading'):
+            rows = stack.enter_context(open_rows(source, reading, window))
         grid = Grid.over(rows.height, rows.width, window, stride)
         path = rows.output.name(out)
         parts = Parts(out.with_name(f'{out.name}_labels.parts'), len(grid.tops))
@@ -162,7 +165,9 @@ def _put_together(
         small = np.concatenate(list(labels.thinned(_step(rows)))).astype(np.int64)
         found = BaseDataElement(pred_sem_seg=PixelData(data=torch.from_numpy(small)[None]))
         picture = out.with_name(f'{out.name}.png')
-        write_image(picture, draw(inferencer, to_picture(pixels), found))
+        seen = to_picture(pixels)
+        drawn = np.where((small == labels.nothing)[..., None], seen, draw(inferencer, seen, found))
+        write_image(picture, drawn)
     if pixels.dtype == np.uint8 and pixels.max() < _NEARLY_BLACK:
         note(
             f'{path.name}: the model saw at most {pixels.max()} of 255: if the numbers of the image end early, say '

@@ -122,7 +122,7 @@ def plan_of(inferencer: BaseInferencer, source: Path, **options: Any) -> dict[st
             digest.update(name.encode())
             digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy())
         weights = digest.hexdigest()
-    config = hashlib.sha256(str(inferencer.model.cfg).encode()).hexdigest()
+    config = hashlib.sha256(str(inferencer.model.cfg.model).encode()).hexdigest()
     return {'image': _stamp(source), 'weights': weights, 'config': config, **options}
 
 

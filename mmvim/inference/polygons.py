@@ -17,8 +17,8 @@ from .outputs import LabelMap
 def write_polygons(path: Path, tiff: Path, labels: LabelMap, downsample: float) -> None:
     """Write each region of one class as an annotation with its name and colour.
 
-    Regions end between pixels, have holes where others lie in them, and are connected by sides. GDAL reads the label map
-    by rows: memory is that of the polygons.
+    Regions end between pixels, have holes where others lie in them, and are connected by sides. GDAL reads the label
+    map by rows: memory is that of the polygons.
 
     Args:
         path: of the GeoJSON.
@@ -59,6 +59,6 @@ def _regions(tiff: Path, downsample: float) -> Iterator[tuple[Any, int]]:
         warnings.simplefilter('ignore', NotGeoreferencedWarning)
         file = rasterio.open(tiff)
     with file:
-        scale = rasterio.Affine.scale(downsample)
-        for geometry, label in shapes(rasterio.band(file, 1), connectivity=4, transform=scale):
-            yield geometry, int(label)
+        for polygon, label in shapes(rasterio.band(file, 1), connectivity=4):
+            rings = [[(x * downsample, y * downsample) for x, y in ring] for ring in polygon['coordinates']]
+            yield {'type': 'Polygon', 'coordinates': rings}, int(label)

@@ -62,7 +62,8 @@ def my_share(wanted: Sequence[int], cost: Sequence[float]) -> list[int]:
     rank, count = get_rank(), get_world_size()
     total = max(sum(cost), 1e-9)
     middles = (end - one / 2 for end, one in zip(accumulate(cost), cost, strict=True))
-    return [number for number, middle in zip(wanted, middles, strict=True) if int(middle * count / total) == rank]
+    owners = [min(int(middle * count / total), count - 1) for middle in middles]
+    return [number for number, owner in zip(wanted, owners, strict=True) if owner == rank]
 
 
 def runs(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:

@@ -9,10 +9,11 @@ from contextlib import contextmanager
 
 
 class Shares:
-    """Seconds by what they were spent on; ``str()`` gives the sum and the parts of it in percent."""
+    """Seconds since it was made, by what they were spent on; ``str()`` gives all of them and the parts in percent."""
 
     def __init__(self) -> None:
         self.seconds: Counter[str] = Counter()
+        self._start = time.perf_counter()
 
     @contextmanager
     def of(self, part: str) -> Iterator[None]:
@@ -24,6 +25,6 @@ class Shares:
             self.seconds[part] += time.perf_counter() - start
 
     def __str__(self) -> str:
-        total = max(sum(self.seconds.values()), 1e-9)
-        parts = ', '.join(f'{part} {100 * seconds / total:.0f} %' for part, seconds in self.seconds.items())
-        return f'{total:.0f} s: {parts}'
+        total = time.perf_counter() - self._start
+        parts = [*self.seconds.items(), ('other', total - sum(self.seconds.values()))]
+        return f'{total:.0f} s: ' + ', '.join(f'{part} {100 * seconds / total:.0f} %' for part, seconds in parts)

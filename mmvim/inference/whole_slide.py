@@ -72,6 +72,7 @@ class SlideRows:
         finest = _mpp(slide)
         self.output = Glass(downsample, finest and finest * downsample)
         self.notes = [f'{source}: {self.width} x {self.height} pixels, {self.output.describe()}']
+        self._glass = np.full(3, 255, np.uint8)
         self._tissue = None if reading.background else self._find_tissue()
         self._wanted = self._find_wanted(window)
         if self._tissue is not None:
@@ -79,7 +80,7 @@ class SlideRows:
         self._kept: dict[int, np.ndarray] = {}
 
     def read(self, top: int, bottom: int) -> np.ndarray:
-        """See :class:`.rows.Rows`; what is far from the tissue is white."""
+        """See :class:`.rows.Rows`; what is far from the tissue has the colour of the glass."""
         strips = range(top // BLOCK, math.ceil(bottom / BLOCK))
         self._kept = {strip: self._kept[strip] if strip in self._kept else self._decode(strip) for strip in strips}
         pixels = np.concatenate([self._kept[strip] for strip in strips])
@@ -103,7 +104,7 @@ class SlideRows:
 
     def _decode(self, strip: int) -> np.ndarray:
         top, bottom = strip * BLOCK, min((strip + 1) * BLOCK, self.height)
-        pixels = np.full((bottom - top, self.width, 3), 255, np.uint8)
+        pixels = np.full((bottom - top, self.width, 3), self._glass, np.uint8)
         for wanted, run in groupby(range(self._wanted.shape[1]), lambda column: self._wanted[strip, column]):
             columns = list(run)
             left, right = columns[0] * BLOCK, min((columns[-1] + 1) * BLOCK, self.width)
@@ -113,32 +114,53 @@ class SlideRows:
 
     def _region(self, top: int, bottom: int, left: int, right: int) -> np.ndarray:
         """RGB of a part, in pixels of the output."""
-        import openslide
-
         x, y, x_end, y_end = (round(place * self._factor) for place in (left, top, right, bottom))
         downsample = self._slide.level_downsamples[self._level]
         corner = round(x * downsample), round(y * downsample)
-        try:
-            region = self._slide.read_region(corner, self._level, (max(x_end - x, 1), max(y_end - y, 1)))
-        except openslide.OpenSlideError as error:
-            raise UserValueError(f'{self._source} cannot be read, or ends too early ({error})') from error
-        pixels = np.asarray(region)
-        if pixels[..., 3].min() < 255:  # where nothing was scanned
-            share = pixels[..., 3:] / np.float32(255)
-            colours = np.rint(pixels[..., :3] * share + 255 * (1 - share)).astype(np.uint8)
-        else:
-            colours = pixels[..., :3]
+        colours = self._pixels(*corner, self._level, max(x_end - x, 1), max(y_end - y, 1))
         if self._factor != 1:
             colours = cv2.resize(colours, (right - left, bottom - top), interpolation=cv2.INTER_AREA)
         return colours
 
+    def _pixels(self, x: int, y: int, level: int, wide: int, high: int) -> np.ndarray:
+        """RGB of a part of a level, from a corner in pixels of level 0; white where nothing was scanned."""
+        import openslide
+
+        try:
+            region = self._slide.read_region((x, y), level, (wide, high))
+        except openslide.OpenSlideError as error:
+            raise UserValueError(f'{self._source} cannot be read, or ends too early ({error})') from error
+        pixels = np.asarray(region)
+        if pixels[..., 3].min() == 255:
+            return pixels[..., :3]
+        share = pixels[..., 3:] / np.float32(255)
+        return np.rint(pixels[..., :3] * share + 255 * (1 - share)).astype(np.uint8)
+
     def _find_tissue(self) -> np.ndarray:
         """What has a colour in a small picture: (h, w) bool."""
-        thumbnail = np.asarray(self._slide.get_thumbnail((_THUMBNAIL, _THUMBNAIL)).convert('RGB'))
+        thumbnail = self._thumbnail()
         saturation = cv2.medianBlur(cv2.cvtColor(thumbnail, cv2.COLOR_RGB2HSV)[..., 1], 5)
         threshold, _ = cv2.threshold(saturation, 0, 255, cv2.THRESH_OTSU)
         tissue = (saturation > min(threshold, _PALE)).astype(np.uint8)
-        return cv2.dilate(tissue, np.ones((3, 3), np.uint8)).astype(bool)
+        tissue = cv2.dilate(tissue, np.ones((3, 3), np.uint8)).astype(bool)
+        if not tissue.all():
+            self._glass = np.median(thumbnail[~tissue], axis=0).astype(np.uint8)
+        return tissue
+
+    def _thumbnail(self) -> np.ndarray:
+        """RGB of the whole; by strips, as a slide may have a single level."""
+        sizes = self._slide.level_dimensions
+        level = max(number for number, size in enumerate(sizes) if number == 0 or max(size) >= _THUMBNAIL)
+        wide, high = sizes[level]
+        factor = math.ceil(max(wide, high) / _THUMBNAIL)
+        strip, downsample = BLOCK // factor * factor or factor, self._slide.level_downsamples[level]
+        parts = []
+        for top in range(0, high, strip):
+            rows = min(strip, high - top)
+            pixels = self._pixels(0, round(top * downsample), level, wide, rows)
+            small = math.ceil(wide / factor), math.ceil(rows / factor)
+            parts.append(cv2.resize(pixels, small, interpolation=cv2.INTER_AREA))
+        return np.concatenate(parts)
 
     def _find_wanted(self, window: tuple[int, int]) -> np.ndarray:
         """Which blocks lie in windows that show tissue: (rows of blocks, columns of blocks) bool."""
