@@ -13,6 +13,6 @@ def test_docs_build_without_warnings(tmp_path: Path) -> None:
         [*command, '-d', tmp_path / 'trees', REPOSITORY / 'docs', tmp_path / 'html'], capture_output=True, text=True
     )
     assert result.returncode == 0, result.stderr
-    assert {page.stem for page in (REPOSITORY / 'docs').glob('*.md')} <= {
-        page.stem for page in tmp_path.glob('html/*.html')
+    assert {page.stem for page in (REPOSITORY / 'docs').glob('**/*.md')} <= {
+        page.stem for page in tmp_path.glob('html/**/*.html')
     }

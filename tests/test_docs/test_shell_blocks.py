@@ -15,7 +15,7 @@ import pytest
 from official import save_classifier
 
 REPOSITORY = Path(__file__).parents[2]
-PAGES = [REPOSITORY / 'README.md', *sorted(REPOSITORY.glob('docs/*.md'))]
+PAGES = [REPOSITORY / 'README.md', *sorted(REPOSITORY.glob('docs/**/*.md'))]
 BLOCK = re.compile(r'(?:<!-- not run: (?P<reason>[^>]+?) -->\n)?```(?P<language>\w*)\n(?P<code>.*?)```', re.DOTALL)
 COMMAND = re.compile(r'^(?:\$ )?(?:python|pip|make|bash|tools/\S+\.sh)\b', re.MULTILINE)
 

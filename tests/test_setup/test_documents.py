@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
 REPOSITORY = Path(__file__).parents[2]
-DOCUMENTS = [*REPOSITORY.glob('*.md'), *REPOSITORY.glob('docs/*.md'), *REPOSITORY.glob('*/README.md')]
+DOCUMENTS = [*REPOSITORY.glob('*.md'), *REPOSITORY.glob('docs/**/*.md'), *REPOSITORY.glob('*/README.md')]
 
 
 @pytest.mark.parametrize('document', DOCUMENTS, ids=lambda path: path.name)
