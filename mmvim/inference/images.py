@@ -83,12 +83,15 @@ def _opened(path: str | Path) -> Iterator[Image.Image]:
             try:
                 image = Image.open(path)
             except (OSError, SyntaxError, ValueError) as error:
-                raise UserValueError(f'{path} cannot be read as an image ({_reason(error)})') from error
+                raise UserValueError(f'{path} cannot be read as an image ({_reason(error, path)})') from error
             with image:
                 yield image
     finally:
         Image.MAX_IMAGE_PIXELS = limit
 
 
-def _reason(error: Exception) -> str:
-    return 'of no known kind' if isinstance(error, Image.UnidentifiedImageError) else str(error)
+def _reason(error: Exception, path: str | Path) -> str:
+    if not isinstance(error, Image.UnidentifiedImageError):
+        return str(error)
+    bands = Path(path).suffix.lower() in ('.tif', '.tiff')
+    return f'of no known kind{"; if it has many bands choose some, such as --bands 4,3,2" if bands else ""}'

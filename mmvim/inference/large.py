@@ -88,7 +88,7 @@ def segment_large(
     reading = replace(reading, channels=replace(reading.channels, count=channels_of(model)))
     shares = Shares()
     with ExitStack() as stack:
-        with shares.of('reading'):
+        with together(), shares.of('reading'):
             rows = stack.enter_context(open_rows(source, reading, window))
         grid = Grid.over(rows.height, rows.width, window, stride)
         path = rows.output.name(out)

@@ -145,8 +145,9 @@ def test_two_processes_go_on_with_what_one_began(
     """By the command, after an interruption."""
     command = [
         sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2',
-        ROOT / 'tools' / 'demo.py', folder / 'x.npy', folder / 'segmentor.py', folder / 'segmentor.pth', '--window', '64', '--stride', '25x42',
-        '--out', tmp_path, '--launcher', 'pytorch', '--device', 'cpu', '--resume',
+        ROOT / 'tools' / 'demo.py', folder / 'x.npy', folder / 'segmentor.py', folder / 'segmentor.pth',
+        '--window', '64', '--stride', '25x42', '--out', tmp_path,
+        '--launcher', 'pytorch', '--device', 'cpu', '--resume',
     ]  # fmt: skip
     interrupted(inferencer, folder / 'x.npy', tmp_path / 'x', 15)
     environment = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', 'PYTHONWARNINGS': 'ignore'}
