@@ -23,7 +23,7 @@ from mmvim.miniature.data_sets import ensure_miniature
 from mmvim.preflight.data.places import BENCHMARKS, STANDARDS, Standard
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
-# All but ConvNeXt, which needs mmpretrain.
+# All but ConvNeXt, which needs mmpretrain, and rotated/*, which need torchvision.
 DEFAULT = [f'{Path(family.readme).parent.name}/*' for family in FAMILIES.values() if family.backbone]
 DEFAULT += ['aerial/*', 'driving/*', 'medical/*', 'baselines/*deit*', 'baselines/*resnet*', 'baselines/*swin*']
 DEFAULT += ['pretrain/*']
@@ -43,7 +43,8 @@ def shrink(transforms: list) -> None:
         if isinstance(transform, list):
             shrink(transform)
             continue
-        transform.update({key: value for key, value in SMALLER.get(transform['type'], {}).items() if key in transform})
+        smaller = SMALLER.get(transform['type'].removeprefix('mmdet.'), {})
+        transform.update({key: value for key, value in smaller.items() if key in transform})
         shrink(transform.get('transforms', []))
 
 
@@ -65,7 +66,7 @@ def two_iterations(path: Path, data: Path) -> float:
     standard = {**STANDARDS, **BENCHMARKS, 'mmvim.ImageFolder': UNLABELLED}[dataset.type]
     ensure_miniature(standard.kind, data / standard.kind, train=8, val=4, progress=False)
     dataset.data_root = str(data / standard.kind / standard.folder)
-    if cfg.default_scope == 'mmdet':
+    if cfg.default_scope in ('mmdet', 'mmrotate'):
         dataset.filter_cfg = None
         preprocessor = cfg.model.data_preprocessor
         preprocessor.pad_size_divisor = min(preprocessor.pad_size_divisor, 128)  # not squares of 1024

@@ -9,7 +9,7 @@ from mmvim.preflight.data.places import as_list
 
 
 def dump_predictions(cfg: Config, out: str) -> None:
-    """Add to the config that predictions are kept, in mmdet's or mmseg's form.
+    """Add to the config that predictions are kept, in mmdet's (mmrotate's too) or mmseg's form.
 
     Args:
         cfg: Config of the run, changed in place.
@@ -18,7 +18,7 @@ def dump_predictions(cfg: Config, out: str) -> None:
     Raises:
         ValueError: If the one is given where the other is needed, or the model is a classifier.
     """
-    if cfg.get('default_scope') not in ('mmdet', 'mmseg'):
+    if cfg.get('default_scope') not in ('mmdet', 'mmrotate', 'mmseg'):
         raise UserValueError(f'--out {out}: predictions of classifiers are not kept; leave it out.')
     is_pickle = out.endswith(('.pkl', '.pickle'))
     if cfg.get('default_scope') == 'mmseg':
@@ -31,7 +31,7 @@ def dump_predictions(cfg: Config, out: str) -> None:
         raise UserValueError(
             f'--out {out}: detection keeps its predictions in one file; give a name that ends in .pkl.'
         )
-    dump = {'type': 'DumpDetResults', 'out_file_path': out}
+    dump = {'type': 'mmdet.DumpDetResults', 'out_file_path': out}
     cfg.test_evaluator = [*as_list(cfg.test_evaluator), dump]
 
 
@@ -51,7 +51,7 @@ def save_pictures(cfg: Config, folder: str) -> str:
             "dict(type='SegVisualizationHook') or dict(type='DetVisualizationHook') in the config."
         )
     hook.draw = True
-    if cfg.get('default_scope') == 'mmdet':
+    if cfg.get('default_scope') in ('mmdet', 'mmrotate'):
         # mmdet would put a relative folder below the log of this run.
         hook.test_out_dir = os.path.abspath(folder)
         return folder

@@ -1,6 +1,8 @@
 """Rotated boxes: DOTA's miniature, its check, and the configs of configs/rotated, trained, measured and drawn."""
 
+import json
 import multiprocessing.dummy
+import pickle
 import re
 import sys
 from pathlib import Path
@@ -17,10 +19,12 @@ from rich.console import Console
 from mmvim.catalogue import OFFICIAL_WEIGHTS
 from mmvim.commands import check_data as command
 from mmvim.commands.demo import main as demo
+from mmvim.commands.test import test as run_test
 from mmvim.commands.train import train
 from mmvim.errors import UserModuleNotFoundError
 from mmvim.miniature.data_sets import ensure_miniature
 from mmvim.miniature.oriented import KINDS, render_oriented
+from mmvim.models.build import build_untrained
 from mmvim.preflight.finding import demand
 from mmvim.preflight.packages import check_packages
 
@@ -126,6 +130,19 @@ def test_training_measuring_and_drawing(name: str, place: Path, capsys: pytest.C
     arguments = [str(image), f'{name}.py', 'run/epoch_1.pth', '--score-thr', '0']
     assert demo(arguments) == 0, capsys.readouterr().out
     assert (cv2.imread(f'outputs/{image.stem}.png') != cv2.imread(str(image))).mean() > 0.01
+
+
+def test_windows_and_kept_predictions(place: Path, capsys: pytest.CaptureFixture) -> None:
+    """Of a model that has learned nothing: files, and what is in them."""
+    name = 'rotated_fcos_vmamba_t_dota'
+    model = build_untrained(Config.fromfile(f'{name}.py').model, 'mmrotate')
+    torch.save({'state_dict': model.state_dict()}, 'random.pth')
+    image = next(Path(DATA, 'val/images').glob('*.png'))
+    assert demo([str(image), f'{name}.py', 'random.pth', '--score-thr', '0', '--window', '64']) == 0
+    objects = json.loads(Path(f'outputs/{image.stem}.json').read_text())['annotations']
+    assert objects and all(len(one['segmentation'][0]) == 8 for one in objects)
+    run_test([f'{name}.py', 'random.pth', '--work-dir', 'test', '--out', 'found.pkl'])
+    assert len(pickle.loads(Path('found.pkl').read_bytes())) == 2
 
 
 def test_mmrotate_reads_what_was_drawn(place: Path) -> None:

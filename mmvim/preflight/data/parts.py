@@ -55,7 +55,7 @@ def _build(entry: ConfigDict) -> Any:
 
 def checker_class(dataset: Any, cfg: Config) -> type[Checker]:
     """What checks a data set."""
-    if cfg.get('default_scope') == 'mmdet' and CocoChecker.applies_to(dataset):
+    if cfg.get('default_scope') in ('mmdet', 'mmrotate') and CocoChecker.applies_to(dataset):
         return CocoChecker
     others = (LabelMapChecker, DotaChecker, ImageFolderChecker, OtherChecker)
     return next(checker for checker in others if checker.applies_to(dataset))
