@@ -1,27 +1,21 @@
-"""Maps by rasterio: what GDAL reads, in parts, and label maps that lie at the same place on earth."""
+"""Maps by rasterio: what GDAL reads, in parts."""
 
 from __future__ import annotations
 
-import json
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mmvim.errors import UserError, UserModuleNotFoundError, UserOSError, UserValueError
-from mmvim.files import replacing
+from mmvim.errors import UserModuleNotFoundError, UserValueError
 
 from .channels import Channels
-from .labels import regroup
+from .cog import Earth, quiet, reason
 from .memory import check_fits
-from .outputs import LabelMap
 
-TILE = 512
 _CACHE = 64  # MB of decoded blocks that GDAL keeps at least; by itself it takes a twentieth of the memory
 
 
@@ -36,7 +30,7 @@ def lies_on_earth(path: str | Path) -> bool:
     from rasterio.errors import RasterioIOError
 
     try:
-        with _quiet(), rasterio.open(path) as file:
+        with quiet(), rasterio.open(path) as file:
             placed = file.crs or file.gcps[0] or not file.transform.is_identity
             return bool(placed or file.nodata is not None or _bits(file))
     except RasterioIOError:
@@ -57,10 +51,10 @@ def open_map(path: str | Path, channels: Channels) -> Iterator[MapRows]:
     except ModuleNotFoundError as error:
         raise UserModuleNotFoundError(f'{path} needs rasterio; in the folder of mmvim: pip install ".[geo]"') from error
     try:
-        with _quiet():
+        with quiet():
             file = rasterio.open(path)
     except RasterioIOError as error:
-        raise UserValueError(f'{path} cannot be read ({_reason(error)})') from error
+        raise UserValueError(f'{path} cannot be read ({reason(error)})') from error
     cache = _cache(file)
     check_fits(cache * 2**20, path, 'save it with tiles, or with strips of few rows')
     with file, rasterio.Env(GDAL_CACHEMAX=cache, GDAL_NUM_THREADS=1):
@@ -111,81 +105,7 @@ class MapRows:
         try:
             return read(self._bands, window=Window(0, top, self.width, bottom - top))
         except RasterioIOError as error:
-            raise UserValueError(f'{self._source} cannot be read, or ends too early ({_reason(error)})') from error
-
-
-@dataclass(frozen=True)
-class Earth:
-    """Label maps as Cloud Optimized GeoTIFF: tiles, overviews, directories first.
-
-    Attributes:
-        crs: the system of coordinates, or None.
-        transform: from pixels to it; may be rotated.
-        gcps: points on the ground, where there is no transform.
-        gcps_crs: their system of coordinates.
-        nodata: whether some pixels show nothing.
-    """
-
-    crs: Any
-    transform: Any
-    gcps: Any
-    gcps_crs: Any
-    nodata: bool
-
-    def name(self, out: Path) -> Path:
-        """See :class:`.outputs.Output`."""
-        return out.with_name(f'{out.name}_labels.tif')
-
-    def write(self, path: Path, labels: LabelMap) -> list[Path]:
-        """See :class:`.outputs.Output`.
-
-        Raises:
-            OSError: if the disk is full.
-        """
-        import rasterio.shutil
-
-        tiled, draft = labels.scratch / 'tiled.tif', labels.scratch / 'draft.tif'
-        try:
-            with replacing(tiled) as plain, _quiet():
-                self._write_tiles(plain, labels)
-            rasterio.shutil.copy(
-                tiled, draft, driver='COG', compress='deflate', blocksize=TILE, overview_resampling='nearest',
-                bigtiff='if_safer', num_threads=1,
-            )  # fmt: skip
-        except UserError:
-            raise
-        except Exception as error:  # GDAL's own errors have no public class
-            raise UserOSError(f'{path} cannot be written: is the disk full? ({_reason(error)})') from error
-        with replacing(path) as place:
-            draft.replace(place)
-        return [path]
-
-    def _write_tiles(self, path: Path, labels: LabelMap) -> None:
-        import rasterio
-        from rasterio.windows import Window
-
-        profile = {'driver': 'GTiff', 'count': 1, 'height': labels.height, 'width': labels.width, 'dtype': labels.dtype}
-        tiles = {'tiled': True, 'blockxsize': TILE, 'blockysize': TILE, 'bigtiff': 'if_safer'}
-        nodata = labels.nothing if self.nodata else None
-        place = {'crs': self.crs, 'transform': self.transform} if not self.gcps else {}
-        with rasterio.open(path, 'w', **profile, **tiles, **place, nodata=nodata) as file:
-            if self.gcps:
-                file.gcps = self.gcps, self.gcps_crs
-            if labels.dtype == np.uint8:
-                file.write_colormap(1, dict(enumerate(map(tuple, labels.palette))))
-            file.update_tags(TIFFTAG_IMAGEDESCRIPTION=json.dumps({'classes': list(labels.classes)}))
-            for row, chunk in enumerate(regroup(labels.bands(), TILE)):
-                file.write(chunk, 1, window=Window(0, row * TILE, labels.width, len(chunk)))
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without warnings of images that lie nowhere."""
-    from rasterio.errors import NotGeoreferencedWarning
-
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore', NotGeoreferencedWarning)
-        yield
+            raise UserValueError(f'{self._source} cannot be read, or ends too early ({reason(error)})') from error
 
 
 def _count(file: Any) -> int:
@@ -218,7 +138,3 @@ def _cache(file: Any) -> int:
     """MB: two rows of the blocks of all bands."""
     rows = min(file.block_shapes[0][0], file.height)
     return max(_CACHE, 2 * rows * file.width * file.count * np.dtype(file.dtypes[0]).itemsize // 2**20 + 1)
-
-
-def _reason(error: Exception) -> str:
-    return ' '.join(str(error.__cause__ or error).split())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from mmvim.errors import UserModuleNotFoundError
 from mmvim.files import replacing
 
+from .cog import quiet
 from .outputs import LabelMap
 
 
@@ -49,14 +49,12 @@ def _regions(tiff: Path, downsample: float) -> Iterator[tuple[Any, int]]:
     """GeoJSON geometries and labels."""
     try:
         import rasterio
-        from rasterio.errors import NotGeoreferencedWarning
         from rasterio.features import shapes
     except ModuleNotFoundError as error:
         raise UserModuleNotFoundError(
             f'polygons of {tiff} need rasterio; in the folder of mmvim: pip install ".[slides]"'
         ) from error
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore', NotGeoreferencedWarning)
+    with quiet():
         file = rasterio.open(tiff)
     with file:
         for polygon, label in shapes(rasterio.band(file, 1), connectivity=4):

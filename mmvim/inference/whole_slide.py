@@ -16,10 +16,10 @@ from mmvim.errors import UserModuleNotFoundError, UserValueError
 
 from .ome_tiff import Glass
 from .reading import Reading
+from .tissue import WHITE, find_tissue
 
 BLOCK = 256  # rows and columns that are read, and resized, at a time
 _THUMBNAIL = 2048  # pixels of its longer side
-_PALE = 25  # saturation, of 255, that is tissue in any case: Otsu's threshold would drop the palest of two stains
 
 
 @contextmanager
@@ -72,8 +72,7 @@ class SlideRows:
         finest = _mpp(slide)
         self.output = Glass(downsample, finest and finest * downsample)
         self.notes = [f'{source}: {self.width} x {self.height} pixels, {self.output.describe()}']
-        self._glass = np.full(3, 255, np.uint8)
-        self._tissue = None if reading.background else self._find_tissue()
+        self._tissue, self._glass = (None, WHITE) if reading.background else find_tissue(self._thumbnail())
         self._wanted = self._find_wanted(window)
         if self._tissue is not None:
             self.notes.append(f'{source}: {1 - self._tissue.mean():.0%} is background, which is left out')
@@ -135,17 +134,6 @@ class SlideRows:
             return pixels[..., :3]
         share = pixels[..., 3:] / np.float32(255)
         return np.rint(pixels[..., :3] * share + 255 * (1 - share)).astype(np.uint8)
-
-    def _find_tissue(self) -> np.ndarray:
-        """What has a colour in a small picture: (h, w) bool."""
-        thumbnail = self._thumbnail()
-        saturation = cv2.medianBlur(cv2.cvtColor(thumbnail, cv2.COLOR_RGB2HSV)[..., 1], 5)
-        threshold, _ = cv2.threshold(saturation, 0, 255, cv2.THRESH_OTSU)
-        tissue = (saturation > min(threshold, _PALE)).astype(np.uint8)
-        tissue = cv2.dilate(tissue, np.ones((3, 3), np.uint8)).astype(bool)
-        if not tissue.all():
-            self._glass = np.median(thumbnail[~tissue], axis=0).astype(np.uint8)
-        return tissue
 
     def _thumbnail(self) -> np.ndarray:
         """RGB of the whole; by strips, as a slide may have a single level."""

@@ -19,7 +19,7 @@ from small_segmentor import load, write_segmentor
 
 from mmvim.inference import segment_large, slide
 from mmvim.inference.channels import Channels, channels_of, to_bgr, to_picture
-from mmvim.inference.geotiff import Earth
+from mmvim.inference.cog import Earth
 from mmvim.inference.outputs import LabelMap
 from mmvim.inference.reading import PLAIN, Reading
 from mmvim.inference.rows import open_rows
