@@ -100,7 +100,7 @@ def examine_stack() -> Iterator[Finding]:
         yield Finding('stack', True, found)
     elif flavours:
         yield Finding('stack', False, 'OneDL and original packages are mixed', ONE_FLAVOUR)
-    if not any(find_spec(module) for module in TASKS):
+    if not any(find_spec(module) for module in ('mmdet', 'mmseg')):  # mmrotate stands on mmdet
         yield Finding('tasks', False, 'neither mmseg nor mmdet: no model can be trained', 'make demo')
 
 
