@@ -61,6 +61,8 @@ def declare_operators() -> None:
     Importing it says what those that it compiles do with shapes, which fails where they are not declared. One of them
     a detector needs in training, to thin out its proposals; in place of the others torchvision has PyTorch.
     """
+    if OPERATORS:
+        return
     library = Path(find_spec('torchvision').origin).with_name('_C.so')
     try:
         torch.ops.load_library(library)

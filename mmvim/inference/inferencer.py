@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from functools import partial
 from typing import Any
 
 import cv2
@@ -96,7 +97,14 @@ class _Strict:
         visualizer = super()._init_visualizer(cfg)
         # mmseg sorts all pixels of a class in a list to find a place for its name.
         visualizer._get_center_loc = place_of_name
+        visualizer.set_image = partial(_set_image, visualizer)
         return visualizer
+
+
+def _set_image(visualizer: Any, image: np.ndarray) -> None:
+    """Begin with an image that stays in its place: matplotlib would shrink it for boxes that reach beyond."""
+    type(visualizer).set_image(visualizer, image)
+    visualizer.ax_save.autoscale(False)
 
 
 def place_of_name(mask: np.ndarray) -> np.ndarray:

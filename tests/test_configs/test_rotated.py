@@ -14,6 +14,7 @@ import torch
 from elsewhere import ELSEWHERE, declare_operators
 from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS, DefaultScope, init_default_scope
+from mmengine.structures import BaseDataElement, InstanceData
 from rich.console import Console
 
 from mmvim.catalogue import OFFICIAL_WEIGHTS
@@ -22,6 +23,7 @@ from mmvim.commands.demo import main as demo
 from mmvim.commands.test import test as run_test
 from mmvim.commands.train import train
 from mmvim.errors import UserModuleNotFoundError
+from mmvim.inference.inferencer import build_inferencer, draw
 from mmvim.miniature.data_sets import ensure_miniature
 from mmvim.miniature.oriented import KINDS, render_oriented
 from mmvim.models.build import build_untrained
@@ -143,6 +145,19 @@ def test_windows_and_kept_predictions(place: Path, capsys: pytest.CaptureFixture
     assert objects and all(len(one['segmentation'][0]) == 8 for one in objects)
     run_test([f'{name}.py', 'random.pth', '--work-dir', 'test', '--out', 'found.pkl'])
     assert len(pickle.loads(Path('found.pkl').read_bytes())) == 2
+
+
+def test_a_box_beyond_the_image_leaves_the_picture_in_its_place(place: Path) -> None:
+    cfg = Config.fromfile('rotated_fcos_vmamba_t_dota.py')
+    torch.save({'state_dict': build_untrained(cfg.model, 'mmrotate').state_dict()}, 'random.pth')
+    inferencer = build_inferencer(cfg, 'random.pth', 'cpu')
+    image = cv2.imread(str(next(Path(DATA, 'val/images').glob('*.png'))))
+    box = InstanceData(
+        bboxes=torch.tensor([[0.0, 20, 40, 10, 0.5]]), scores=torch.tensor([0.9]), labels=torch.tensor([0])
+    )
+    picture = draw(inferencer, image, BaseDataElement(pred_instances=box))
+    np.testing.assert_array_equal(picture[60:], image[60:])
+    assert (picture[:60] != image[:60]).any()
 
 
 def test_mmrotate_reads_what_was_drawn(place: Path) -> None:
