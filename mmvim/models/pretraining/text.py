@@ -1,5 +1,7 @@
 """The part that reads: a transformer over the tokens of a text."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -23,8 +25,10 @@ class TextTransformer(nn.Module):
         ValueError: If numbers do not fit each other.
     """
 
+    CONTEXT_LENGTH: ClassVar[int] = 77
+
     def __init__(
-        self, vocabulary_size: int, context_length: int = 77, dims: int = 384, depth: int = 6, num_heads: int = 6
+        self, vocabulary_size: int, context_length: int = CONTEXT_LENGTH, dims: int = 384, depth: int = 6, num_heads: int = 6
     ) -> None:
         super().__init__()
         if min(dims, depth, num_heads) < 1 or dims % num_heads or context_length < 3:

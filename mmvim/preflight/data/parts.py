@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from .captions import CaptionChecker
 from .checker import Checker
 from .coco.checker import CocoChecker
 from .image_folders import ImageFolderChecker
@@ -56,5 +57,5 @@ def checker_class(dataset: Any, cfg: Config) -> type[Checker]:
     """What checks a data set."""
     if cfg.get('default_scope') == 'mmdet' and CocoChecker.applies_to(dataset):
         return CocoChecker
-    others = (LabelMapChecker, ImageFolderChecker, OtherChecker)
+    others = (LabelMapChecker, ImageFolderChecker, CaptionChecker, OtherChecker)
     return next(checker for checker in others if checker.applies_to(dataset))
