@@ -109,7 +109,9 @@ def test_what_is_there_is_used(data: Path, capfd: pytest.CaptureFixture) -> None
 
 def test_a_missing_file_of_captions(copied: Path) -> None:
     (copied / 'annotations/captions_train2017.json').unlink()
-    with pytest.raises(UserFileNotFoundError, match=r'has no annotations/captions_train2017\.json; put .*captions --out'):
+    with pytest.raises(
+        UserFileNotFoundError, match=r'has no annotations/captions_train2017\.json; put .*captions --out'
+    ):
         demand(check_data(config(copied), 'train'), UserFileNotFoundError)
 
 

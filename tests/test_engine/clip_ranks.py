@@ -44,7 +44,9 @@ def rank(number: int, folder: Path) -> None:
     os.environ.update(RANK=str(number), LOCAL_RANK=str(number), WORLD_SIZE='2')
     set_up_cpu(Config({'model': {}}), 'pytorch')
     halves = {0: range(2), 1: range(2, 4)}
-    torch.save({kind: loss_and_gradients(kind, halves[number], True) for kind in BACKBONES}, folder / f'rank_{number}.pth')
+    torch.save(
+        {kind: loss_and_gradients(kind, halves[number], True) for kind in BACKBONES}, folder / f'rank_{number}.pth'
+    )
 
 
 if __name__ == '__main__':

@@ -124,7 +124,7 @@ def test_batches_that_teach_nothing() -> None:
     model, image = CLIP(VMAMBA, **SMALL), torch.randn(1, 3, 32, 32)
     with pytest.raises(ValueError, match='a batch of one image and its text has nothing to be told from: set'):
         model(image, samples(CAPTIONS[:1]), mode='loss')
-    with pytest.raises(ValueError, match=r"0\.jpg came with 2 captions, the loss takes one: add .*DrawCaption"):
+    with pytest.raises(ValueError, match=r'0\.jpg came with 2 captions, the loss takes one: add .*DrawCaption'):
         model(image, samples([CAPTIONS[:2]]), mode='loss')
 
 

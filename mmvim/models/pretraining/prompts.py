@@ -47,7 +47,6 @@ class Prompts:
             encode_texts: Makes vectors (texts, D) of length 1 of texts.
         """
         means = [
-            encode_texts([template.replace('{}', name) for template in self.templates]).mean(0)
-            for name in self.classes
+            encode_texts([template.replace('{}', name) for template in self.templates]).mean(0) for name in self.classes
         ]
         return F.normalize(torch.stack(means), dim=1)

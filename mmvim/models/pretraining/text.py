@@ -28,7 +28,12 @@ class TextTransformer(nn.Module):
     CONTEXT_LENGTH: ClassVar[int] = 77
 
     def __init__(
-        self, vocabulary_size: int, context_length: int = CONTEXT_LENGTH, dims: int = 384, depth: int = 6, num_heads: int = 6
+        self,
+        vocabulary_size: int,
+        context_length: int = CONTEXT_LENGTH,
+        dims: int = 384,
+        depth: int = 6,
+        num_heads: int = 6,
     ) -> None:
         super().__init__()
         if min(dims, depth, num_heads) < 1 or dims % num_heads or context_length < 3:
