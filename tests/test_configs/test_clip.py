@@ -1,4 +1,4 @@
-"""The configs of images with captions: what they say, two iterations of each, tests of what they train, the data check."""
+"""The configs of images with captions: what they say, two iterations of each, their tests, the data check."""
 
 import json
 import math
