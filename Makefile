@@ -1,6 +1,6 @@
 # make demo    from nothing to a trained and evaluated Vim on miniature scenes, with pictures
 # make demo-det  the same for Mask R-CNN on a small VMamba; compiles mmcv's ops first, once
-# make demo-clip  images and captions: a small Vim learns which caption belongs to a scene, and is asked
+# make demo-clip  images and captions: a small VMamba learns which caption belongs to a scene, and is asked
 # make test    every test, after setting up what they need
 # make lint    ruff
 # make ops     compile mmcv's ops, which Mask R-CNN needs
@@ -15,8 +15,8 @@ DEMO := configs/demo/upernet_vim_t_miniature.py
 DEMO_DIR := work_dirs/upernet_vim_t_miniature
 DEMO_DET := configs/demo/mask_rcnn_vmamba_miniature.py
 DEMO_DET_DIR := work_dirs/mask_rcnn_vmamba_miniature
-DEMO_CLIP := configs/demo/clip_vim_miniature.py
-DEMO_CLIP_DIR := work_dirs/clip_vim_miniature
+DEMO_CLIP := configs/demo/clip_vmamba_miniature.py
+DEMO_CLIP_DIR := work_dirs/clip_vmamba_miniature
 
 # Waiting threads sleep. Spinning ones made training ten times slower where other programs used the same two cores.
 export OMP_WAIT_POLICY ?= passive

@@ -1,9 +1,9 @@
-"""The model of clip_vim_miniature.py as a classifier of single drawn things, without training on their classes.
+"""The model of clip_vmamba_miniature.py as a classifier of single drawn things, without training on their classes.
 
-The data set is drawn by `python tools/make_miniature.py imagenet --out data/imagenet_miniature`.
+The data set is drawn by `python tools/make_miniature.py imagenet --out data/imagenet_miniature --size 64x64`.
 """
 
-_base_ = './clip_vim_miniature.py'
+_base_ = './clip_vmamba_miniature.py'
 model = dict(
     # In the order of the folders' names, which are WordNet's ids.
     prompts=dict(
@@ -19,7 +19,7 @@ test_dataloader = dict(
         num_classes=5,
         data_root='data/imagenet_miniature/imagenet',
         data_prefix=dict(img='val'),
-        pipeline=[dict(type='mmvim.LoadForClassifier', resize=128, crop=128)],
+        pipeline=[dict(type='mmvim.LoadForClassifier', resize=64, crop=64)],
     ),
 )
 test_evaluator = dict(_delete_=True, type='mmvim.Accuracy', topk=(1,))
