@@ -39,7 +39,7 @@ demo-det:
 
 demo-clip:
 	@$(PYTHON) tools/setup_env.py demo-clip
-	$(RUN) tools/make_miniature.py captions --out data/captions_miniature --train 6000 --val 100 --size 64x64
+	$(RUN) tools/make_miniature.py captions --out data/captions_miniature --train 20000 --val 100 --size 64x64
 	$(RUN) tools/train.py $(DEMO_CLIP)
 	$(RUN) tools/test.py $(DEMO_CLIP) "$$(cat $(DEMO_CLIP_DIR)/last_checkpoint)"
 

@@ -44,6 +44,7 @@ class TextTransformer(nn.Module):
         self.context_length, self.dims = context_length, dims
         self.vocabulary = nn.Embedding(vocabulary_size, dims)
         self.pos_embed = nn.Parameter(torch.empty(context_length, dims))
+        self.pos_embed._no_weight_decay = True
         self.layers = nn.ModuleList(
             nn.TransformerEncoderLayer(
                 dims, num_heads, 4 * dims, dropout=0.0, activation='gelu', batch_first=True, norm_first=True
