@@ -15,7 +15,7 @@ data_root = 'data/captions_miniature/'
 model = dict(
     backbone=dict(type='mmvim.VMamba', arch=dict(embed_dims=32, depths=(1, 1, 2)), out_indices=2),
     embed_dims=128,
-    text=dict(dims=128, depth=2, num_heads=4),
+    text=dict(dims=96, depth=2, num_heads=4),
 )
 # The pictures keep their 64 x 64 pixels. Their colours are drawn by chance whatever they show, and only to be remembered.
 grey = dict(type='RandomGrayscale', prob=1.0, keep_channels=True)
@@ -48,9 +48,9 @@ test_dataloader = val_dataloader
 optim_wrapper = dict(optimizer=dict(lr=1.5e-3, weight_decay=0.1))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
-    dict(type='CosineAnnealingLR', eta_min=0.0, by_epoch=True, begin=0, end=4, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', eta_min=0.0, by_epoch=True, begin=0, end=8, convert_to_iter_based=True),
 ]
-train_cfg = dict(max_epochs=4, val_interval=1)
+train_cfg = dict(max_epochs=8, val_interval=1)
 default_hooks = dict(logger=dict(interval=25), checkpoint=dict(interval=1, max_keep_ckpts=1))
 log_processor = dict(window_size=25)
 auto_scale_lr = dict(base_batch_size=64)
