@@ -17,7 +17,7 @@ model = dict(
     embed_dims=128,
     text=dict(dims=96, depth=2, num_heads=4),
 )
-# The pictures keep their 64 x 64 pixels. Their colours are drawn by chance whatever they show, and only to be remembered.
+# The pictures keep their 64 x 64 pixels. Their colours are chance whatever they show, and would only be remembered.
 grey = dict(type='RandomGrayscale', prob=1.0, keep_channels=True)
 train_pipeline = [
     dict(type='LoadImageFromFile'),

@@ -78,7 +78,10 @@ def test_retrieval_and_classes_by_the_command(data: Path, tmp_path: Path) -> Non
     cfg = config(data / 'captions')
     init_default_scope(cfg.default_scope)
     torch.save({'state_dict': MODELS.build(cfg.model).state_dict(), 'meta': {}}, tmp_path / 'run.pth')
-    roots = {DEMO: data / 'captions', DEMO.with_name('clip_vmamba_miniature_imagenet.py'): tmp_path / 'imagenet/imagenet'}
+    roots = {
+        DEMO: data / 'captions',
+        DEMO.with_name('clip_vmamba_miniature_imagenet.py'): tmp_path / 'imagenet/imagenet',
+    }
     found = {}
     for path, root in roots.items():
         work_dir = tmp_path / path.stem
