@@ -1,5 +1,6 @@
 # make demo    from nothing to a trained and evaluated Vim on miniature scenes, with pictures
 # make demo-det  the same for Mask R-CNN on a small VMamba; compiles mmcv's ops first, once
+# make demo-clip  images and captions: a small VMamba learns which caption belongs to a scene, and is asked
 # make test    every test, after setting up what they need
 # make lint    ruff
 # make ops     compile mmcv's ops, which Mask R-CNN needs
@@ -14,11 +15,13 @@ DEMO := configs/demo/upernet_vim_t_miniature.py
 DEMO_DIR := work_dirs/upernet_vim_t_miniature
 DEMO_DET := configs/demo/mask_rcnn_vmamba_miniature.py
 DEMO_DET_DIR := work_dirs/mask_rcnn_vmamba_miniature
+DEMO_CLIP := configs/demo/clip_vmamba_miniature.py
+DEMO_CLIP_DIR := work_dirs/clip_vmamba_miniature
 
 # Waiting threads sleep. Spinning ones made training ten times slower where other programs used the same two cores.
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: demo demo-det test lint ops docs clean
+.PHONY: demo demo-det demo-clip test lint ops docs clean
 
 demo:
 	@$(PYTHON) tools/setup_env.py demo
@@ -33,6 +36,12 @@ demo-det:
 	$(RUN) tools/train.py $(DEMO_DET)
 	$(RUN) tools/test.py $(DEMO_DET) "$$(cat $(DEMO_DET_DIR)/last_checkpoint)"
 	$(RUN) tools/demo_det_report.py $(DEMO_DET) "$$(cat $(DEMO_DET_DIR)/last_checkpoint)"
+
+demo-clip:
+	@$(PYTHON) tools/setup_env.py demo-clip
+	$(RUN) tools/make_miniature.py captions --out data/captions_miniature --train 20000 --val 100 --size 64x64
+	$(RUN) tools/train.py $(DEMO_CLIP)
+	$(RUN) tools/test.py $(DEMO_CLIP) "$$(cat $(DEMO_CLIP_DIR)/last_checkpoint)"
 
 # Two workers, a file of tests to one of them, for many files prepare what all their tests use. ARGS are pytest's:
 # make test ARGS='tests/test_ops -x'; with -n 0 among them there are no workers.

@@ -20,7 +20,7 @@ from mmvim.catalogue import FAMILIES
 from mmvim.engine import set_up_cpu
 from mmvim.engine.runner import build_runner
 from mmvim.miniature.data_sets import ensure_miniature
-from mmvim.preflight.data.places import BENCHMARKS, STANDARDS, Standard
+from mmvim.preflight.data.places import BENCHMARKS, PRETRAINING, STANDARDS, Standard
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 # All but ConvNeXt, which needs mmpretrain, and rotated/*, which need torchvision.
@@ -63,7 +63,7 @@ def two_iterations(path: Path, data: Path) -> float:
         dataset = dataset.dataset
     dataset.indices = 4
     shrink(dataset.pipeline)
-    standard = {**STANDARDS, **BENCHMARKS, 'mmvim.ImageFolder': UNLABELLED}[dataset.type]
+    standard = {**STANDARDS, **PRETRAINING, **BENCHMARKS, 'mmvim.ImageFolder': UNLABELLED}[dataset.type]
     ensure_miniature(standard.kind, data / standard.kind, train=8, val=4, progress=False)
     dataset.data_root = str(data / standard.kind / standard.folder)
     if cfg.default_scope in ('mmdet', 'mmrotate'):

@@ -6,6 +6,7 @@ python tools/make_miniature.py imagenet --out data/imagenet_miniature --train 10
 python tools/make_miniature.py cityscapes --out data/cityscapes --size 256x512
 python tools/make_miniature.py dota --out data/split_ss_dota --size 256x256     # for configs/rotated
 python tools/make_miniature.py unlabelled --out data/unlabelled --train 4000    # for configs/pretrain
+python tools/make_miniature.py captions --out data/coco         # COCO's captions, with images of their own
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Prepare the environment of a checkout, ``.venv``, for one goal of the Makefile.
 
-    python3 tools/setup_env.py lint|docs|demo|demo-det|ops|test
+    python3 tools/setup_env.py lint|docs|demo|demo-det|demo-clip|ops|test
 
 Every step that is done is remembered in ``.venv/mmvim-setup.json`` and done again only when what it depends on has
 changed. A step that was interrupted is found out by the next call, which then starts the environment anew.
@@ -306,7 +306,7 @@ def prepare(goal: str) -> None:
     if wheel or 'mmcv' not in state.entries:
         state.step('mmcv', str(wheel), lambda: install_mmcv(wheel))
 
-    extra = {'test': 'test', 'demo-det': 'det'}.get(goal, 'seg')
+    extra = {'test': 'test', 'demo-det': 'det', 'demo-clip': 'onedl,pretrain'}.get(goal, 'seg')
     if 'package [test]' in state.entries:
         extra = 'test'
     package = digest(CONSTRAINTS, ROOT / 'pyproject.toml', ROOT / 'setup.py')
@@ -326,7 +326,7 @@ def prepare(goal: str) -> None:
 def main() -> int:
     """Prepare the environment for the goal on the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('goal', choices=['lint', 'docs', 'demo', 'demo-det', 'ops', 'test'])
+    parser.add_argument('goal', choices=['lint', 'docs', 'demo', 'demo-det', 'demo-clip', 'ops', 'test'])
     try:
         prepare(parser.parse_args().goal)
     except SetupError as error:

@@ -18,6 +18,7 @@ from rich.progress import track
 
 from mmvim.errors import UserFileExistsError, UserValueError
 
+from .captions import describe
 from .categories import COCO_CATEGORIES, SCENE_CLASSES
 from .layouts import LAYOUTS
 from .masks import polygons, run_lengths
@@ -164,10 +165,9 @@ def _write_ade20k(request: _Request, root: Path, split: str, indices: Iterable[i
         _write_image(maps / f'{name}.png', scene.labels)
 
 
-def _write_coco(request: _Request, root: Path, split: str, indices: Iterable[int]) -> None:
-    images = root / f'{split}2017'
-    images.mkdir()
-    contents = {
+def _coco_file(request: _Request, split: str) -> dict:
+    """What COCO's files of instances and of captions have in common, without images yet."""
+    return {
         'info': {
             'description': f'Miniature scenes, {split}',
             'version': str(request.recipe),
@@ -179,15 +179,25 @@ def _write_coco(request: _Request, root: Path, split: str, indices: Iterable[int
         'licenses': [{'id': 1, 'name': 'Apache License 2.0', 'url': 'https://www.apache.org/licenses/LICENSE-2.0'}],
         'images': [],
         'annotations': [],
-        'categories': COCO_CATEGORIES,
     }
+
+
+def _add_coco_image(request: _Request, root: Path, split: str, index: int, scene: Scene, contents: dict) -> int:
+    """Write a picture and note it among the images; returns its id."""
+    image_id = 2 * index + 1 + _SPLITS.index(split)  # never shared between the splits
+    name = f'{image_id:012d}.jpg'
+    _write_image(root / f'{split}2017' / name, scene.image)
+    contents['images'].append(
+        {'id': image_id, 'file_name': name, 'height': request.height, 'width': request.width, 'license': 1}
+    )
+    return image_id
+
+
+def _write_coco(request: _Request, root: Path, split: str, indices: Iterable[int]) -> None:
+    (root / f'{split}2017').mkdir()
+    contents = {**_coco_file(request, split), 'categories': COCO_CATEGORIES}
     for index, scene in _scenes(request, split, indices):
-        image_id = 2 * index + 1 + _SPLITS.index(split)  # never shared between the splits
-        name = f'{image_id:012d}.jpg'
-        _write_image(images / name, scene.image)
-        contents['images'].append(
-            {'id': image_id, 'file_name': name, 'height': request.height, 'width': request.width, 'license': 1}
-        )
+        image_id = _add_coco_image(request, root, split, index, scene, contents)
         for instance in scene.instances:
             rows, columns = np.flatnonzero(instance.mask.any(axis=1)), np.flatnonzero(instance.mask.any(axis=0))
             left, top = float(columns[0]), float(rows[0])
@@ -204,6 +214,19 @@ def _write_coco(request: _Request, root: Path, split: str, indices: Iterable[int
             )
     (root / 'annotations').mkdir(exist_ok=True)
     (root / f'annotations/instances_{split}2017.json').write_text(json.dumps(contents))
+
+
+def _write_captions(request: _Request, root: Path, split: str, indices: Iterable[int]) -> None:
+    (root / f'{split}2017').mkdir()
+    contents = _coco_file(request, split)
+    for index, scene in _scenes(request, split, indices):
+        image_id = _add_coco_image(request, root, split, index, scene, contents)
+        words = np.random.default_rng([request.seed, _SPLITS.index(split), index, 1])
+        for caption in describe(scene, words):
+            number = len(contents['annotations']) + 1
+            contents['annotations'].append({'id': number, 'image_id': image_id, 'caption': caption})
+    (root / 'annotations').mkdir(exist_ok=True)
+    (root / f'annotations/captions_{split}2017.json').write_text(json.dumps(contents))
 
 
 def _write_imagenet(request: _Request, root: Path, split: str, indices: Iterable[int]) -> None:
@@ -263,6 +286,7 @@ def _write_dota(request: _Request, root: Path, split: str, indices: Iterable[int
 _WRITERS: dict[str, Callable[[_Request, Path, str, Iterable[int]], None]] = {
     'ade20k': _write_ade20k,
     'coco': _write_coco,
+    'captions': _write_captions,
     'imagenet': _write_imagenet,
     'unlabelled': _write_unlabelled,
     'dota': _write_dota,

@@ -11,7 +11,7 @@ from .backbones import *  # noqa: F403
 _LATER = {
     **dict.fromkeys(['BatchNormHead', 'ImageClassifier', 'LinearHead', 'MLPHead'], 'classifiers'),
     **dict.fromkeys(['DeconvPyramid', 'SimplePyramid'], 'necks'),
-    'SimMIM': 'pretraining',
+    **dict.fromkeys(['CLIP', 'SimMIM'], 'pretraining'),
 }
 __all__ = [*backbones.__all__, *_LATER]  # noqa: PLE0604
 

@@ -23,6 +23,7 @@ STACK = {
 }
 # What a package is for, and the extra of mmvim that brings it.
 TASKS = {'mmdet': ('Detection', 'det'), 'mmseg': ('Segmentation', 'seg'), 'mmrotate': ('Rotated boxes', 'rotate')}
+EXTRA = "in the folder of mmvim: pip install -c constraints.txt -e '.[{}]'"
 ONE_FLAVOUR = f'pip uninstall -y {" ".join(name for pair in STACK.values() for name in pair)}; make test'
 COMPILE = (
     'make ops, or without make: pip install --no-build-isolation --no-cache-dir --no-deps --force-reinstall onedl-mmcv '
@@ -39,6 +40,8 @@ def check_packages(cfg: Config) -> Iterator[Finding]:
         yield find_mmcv_ops()
     if scope == 'mmrotate':
         yield find_torchvision()
+    if (cfg.get('model') or {}).get('type') in ('CLIP', 'mmvim.CLIP'):
+        yield find_tokenizer()
 
 
 def find_package(module: str) -> Finding:
@@ -46,8 +49,7 @@ def find_package(module: str) -> Finding:
     task, extra = TASKS.get(module, ('mmvim', 'onedl'))
     if find_spec(module) is not None:
         return Finding(module, True, 'installed')
-    remedy = f"in the folder of mmvim: pip install -c constraints.txt -e '.[{extra}]'"
-    return Finding(module, False, f'{task} needs {module}, which is not installed', remedy)
+    return Finding(module, False, f'{task} needs {module}, which is not installed', EXTRA.format(extra))
 
 
 def find_mmcv_ops() -> Finding:
@@ -69,6 +71,14 @@ def find_torchvision() -> Finding:
         found = f'Rotated boxes need a torchvision that fits torch, which mmrotate imports: {summary(error)}'
         return Finding('torchvision', False, found, 'install torchvision from where torch was installed from')
     return Finding('torchvision', True, 'imports')
+
+
+def find_tokenizer() -> Finding:
+    """Whether the package that cuts captions into tokens is installed."""
+    if find_spec('instant_clip_tokenizer') is not None:
+        return Finding('tokenizer', True, 'installed')
+    found = 'Images with words need instant-clip-tokenizer, which is not installed'
+    return Finding('tokenizer', False, found, EXTRA.format('pretrain'))
 
 
 def examine_stack() -> Iterator[Finding]:

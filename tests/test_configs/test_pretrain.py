@@ -14,7 +14,7 @@ from mmvim.preflight.data.start import check_at_start
 from tools.check_configs import two_iterations
 
 ROOT = Path(__file__).resolve().parents[2]
-CONFIGS = sorted((ROOT / 'configs/pretrain').glob('*.py'))
+CONFIGS = sorted((ROOT / 'configs/pretrain').glob('simmim_*.py'))
 
 
 @pytest.fixture(scope='module')

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from .captions import CaptionChecker
 from .checker import Checker
 from .coco.checker import CocoChecker
 from .dota import DotaChecker
@@ -57,5 +58,5 @@ def checker_class(dataset: Any, cfg: Config) -> type[Checker]:
     """What checks a data set."""
     if cfg.get('default_scope') in ('mmdet', 'mmrotate') and CocoChecker.applies_to(dataset):
         return CocoChecker
-    others = (LabelMapChecker, DotaChecker, ImageFolderChecker, OtherChecker)
+    others = (LabelMapChecker, DotaChecker, ImageFolderChecker, CaptionChecker, OtherChecker)
     return next(checker for checker in others if checker.applies_to(dataset))

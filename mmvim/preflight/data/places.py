@@ -56,6 +56,12 @@ STANDARDS = {
     ),
 }  # fmt: skip
 
+# Drawn too, and not asked for by the doctor.
+PRETRAINING = {
+    'mmvim.CocoCaptions': Standard(
+        'COCO captions', 'captions', 'data/coco', '', 'train2017', 'annotations/captions_train2017.json'
+    ),
+}
 BENCHMARKS = {
     layout.dataset: Standard(
         layout.title, kind, layout.root, '', layout.folder(layout.image), layout.folder(layout.label)
@@ -131,7 +137,7 @@ def _paths(dataset: dict) -> list[str]:
 def _miniature(dataset: ConfigDict) -> str:
     """How a miniature data set is drawn into the place of this one, if it can be."""
     root = os.path.normpath(dataset.get('data_root') or '')
-    standard = {**STANDARDS, **BENCHMARKS}.get(dataset.type)
+    standard = {**STANDARDS, **PRETRAINING, **BENCHMARKS}.get(dataset.type)
     if standard is None or not root.endswith(standard.folder):
         return ''
     return standard.drawn_by(root.removesuffix(standard.folder).rstrip('/'))
