@@ -1,5 +1,6 @@
 # make demo    from nothing to a trained and evaluated Vim on miniature scenes, with pictures
 # make demo-det  the same for Mask R-CNN on a small VMamba; compiles mmcv's ops first, once
+# make demo-pretrain  a small VMamba pretrained on 4,000 scenes without labels, and what that is worth with 100 labelled ones
 # make test    every test, after setting up what they need
 # make lint    ruff
 # make ops     compile mmcv's ops, which Mask R-CNN needs
@@ -14,11 +15,12 @@ DEMO := configs/demo/upernet_vim_t_miniature.py
 DEMO_DIR := work_dirs/upernet_vim_t_miniature
 DEMO_DET := configs/demo/mask_rcnn_vmamba_miniature.py
 DEMO_DET_DIR := work_dirs/mask_rcnn_vmamba_miniature
+PRETRAIN := simmim_vmamba_miniature upernet_vmamba_miniature_simmim upernet_vmamba_miniature
 
 # Waiting threads sleep. Spinning ones made training ten times slower where other programs used the same two cores.
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: demo demo-det test lint ops docs clean
+.PHONY: demo demo-det demo-pretrain test lint ops docs clean
 
 demo:
 	@$(PYTHON) tools/setup_env.py demo
@@ -33,6 +35,13 @@ demo-det:
 	$(RUN) tools/train.py $(DEMO_DET)
 	$(RUN) tools/test.py $(DEMO_DET) "$$(cat $(DEMO_DET_DIR)/last_checkpoint)"
 	$(RUN) tools/demo_det_report.py $(DEMO_DET) "$$(cat $(DEMO_DET_DIR)/last_checkpoint)"
+
+demo-pretrain:
+	@$(PYTHON) tools/setup_env.py demo
+	$(RUN) tools/make_miniature.py unlabelled --out data/unlabelled_miniature --train 4000
+	$(RUN) tools/make_miniature.py ade20k --out data/ade_miniature_100 --train 100 --val 200
+	for config in $(PRETRAIN); do $(RUN) tools/train.py configs/demo/$$config.py || exit; done
+	$(RUN) tools/demo_pretrain_report.py
 
 # Two workers, a file of tests to one of them, for many files prepare what all their tests use. ARGS are pytest's:
 # make test ARGS='tests/test_ops -x'; with -n 0 among them there are no workers.
