@@ -102,7 +102,7 @@ def test_the_demo_trains_and_reports(tmp_path: Path, monkeypatch: pytest.MonkeyP
         folder.mkdir(parents=True)
         torch.save({'state_dict': model.state_dict()}, folder / 'epoch_10.pth')
         (folder / 'last_checkpoint').write_text(str(folder / 'epoch_10.pth'))
-        assert 0 < two_iterations(DEMO / f'{name}.py', tmp_path / 'data')
+        assert two_iterations(DEMO / f'{name}.py', tmp_path / 'data') > 0
     monkeypatch.setattr(sys, 'argv', ['demo_pretrain_report.py'])
     (tmp_path / 'configs').symlink_to(ROOT / 'configs')
     runpy.run_path(str(ROOT / 'tools/demo_pretrain_report.py'), run_name='__main__')
