@@ -62,6 +62,7 @@ BENCHMARKS = {
     )
     for kind, layout in LAYOUTS.items()
 }
+BENCHMARKS['mmvim.VSPW'] = Standard('VSPW', 'vspw', 'data/VSPW_480p', '', 'data', 'train.txt')
 
 
 def check_data(cfg: Config, *stages: str) -> Iterator[Finding]:
