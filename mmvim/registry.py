@@ -24,10 +24,11 @@ if find_spec('mmengine') is not None:
 
     _MODELS = [f'mmvim.models.{part}' for part in ('backbones', 'classifiers', 'necks', 'pretraining')]
     MODELS = Registry('model', parent=ROOT_MODELS, locations=_MODELS)
-    _DATA = [f'mmvim.datasets.{part}' for part in ('imagenet', 'image_folder', 'captions')]
+    _DATA = [f'mmvim.datasets.{part}' for part in ('imagenet', 'image_folder', 'captions', 'vspw')]
     DATASETS = Registry('dataset', parent=ROOT_DATASETS, locations=_DATA)
     TRANSFORMS = Registry('transform', parent=ROOT_TRANSFORMS, locations=_DATA)
-    METRICS = Registry('metric', parent=ROOT_METRICS, locations=['mmvim.datasets.accuracy', 'mmvim.datasets.retrieval'])
+    _METRICS = [f'mmvim.datasets.{part}' for part in ('accuracy', 'retrieval', 'lvis', 'video_consistency')]
+    METRICS = Registry('metric', parent=ROOT_METRICS, locations=_METRICS)
     HOOKS = Registry('hook', parent=ROOT_HOOKS, locations=['mmvim.engine'])
     RUNNERS = Registry('runner', parent=ROOT_RUNNERS, locations=['mmvim.engine'])
     OPTIM_WRAPPERS = Registry('optim_wrapper', parent=ROOT_OPTIM_WRAPPERS, locations=['mmvim.engine'])

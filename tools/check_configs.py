@@ -25,7 +25,15 @@ from mmvim.preflight.data.places import BENCHMARKS, PRETRAINING, STANDARDS, Stan
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 # All but ConvNeXt, which needs mmpretrain, and rotated/*, which need torchvision.
 DEFAULT = [f'{Path(family.readme).parent.name}/*' for family in FAMILIES.values() if family.backbone]
-DEFAULT += ['aerial/*', 'driving/*', 'medical/*', 'baselines/*deit*', 'baselines/*resnet*', 'baselines/*swin*']
+DEFAULT += [
+    'aerial/*',
+    'driving/*',
+    'medical/*',
+    'video/*',
+    'baselines/*deit*',
+    'baselines/*resnet*',
+    'baselines/*swin*',
+]
 DEFAULT += ['pretrain/*']
 UNLABELLED = Standard('images without labels', 'unlabelled', 'data/unlabelled', 'train', '', '')
 SMALLER = {

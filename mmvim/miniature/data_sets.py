@@ -23,6 +23,7 @@ from .categories import COCO_CATEGORIES, SCENE_CLASSES
 from .layouts import LAYOUTS
 from .masks import polygons, run_lengths
 from .oriented import render_oriented
+from .moving import VIDEO_FRAMES, VSPW_NUMBERS, moving_scene
 from .scenes import SILHOUETTES, SMALLEST_SIDE, Scene, render_object, render_scene
 
 #: Lies in every finished data set and says what it was made from.
@@ -283,6 +284,26 @@ def _write_dota(request: _Request, root: Path, split: str, indices: Iterable[int
         (texts / f'{name}.txt').write_text(''.join(lines))
 
 
+def _write_vspw(request: _Request, root: Path, split: str, indices: Iterable[int]) -> None:
+    table = np.zeros(256, dtype=np.uint8)
+    for name, value in VSPW_NUMBERS.items():
+        table[SCENE_CLASSES[name].ade20k] = value
+    names: list[str] = []
+    for index in indices:
+        video, frame = divmod(index, VIDEO_FRAMES)
+        if frame == 0:
+            names.append(f'{2 * video + 1 + _SPLITS.index(split)}_scene')  # never shared between the splits
+            count = min(VIDEO_FRAMES, getattr(request, split) - index)
+            moving = moving_scene(request.generator(split, video), request.height, request.width, count)
+            folders = [root / 'data' / names[-1] / part for part in ('origin', 'mask')]
+            for folder in folders:
+                folder.mkdir(parents=True)
+        image, labels = next(moving)
+        _write_image(folders[0] / f'{frame:08d}.jpg', image)
+        _write_image(folders[1] / f'{frame:08d}.png', table[labels])
+    (root / f'{split}.txt').write_text(''.join(f'{name}\n' for name in names))
+
+
 _WRITERS: dict[str, Callable[[_Request, Path, str, Iterable[int]], None]] = {
     'ade20k': _write_ade20k,
     'coco': _write_coco,
@@ -290,6 +311,7 @@ _WRITERS: dict[str, Callable[[_Request, Path, str, Iterable[int]], None]] = {
     'imagenet': _write_imagenet,
     'unlabelled': _write_unlabelled,
     'dota': _write_dota,
+    'vspw': _write_vspw,
     **dict.fromkeys(LAYOUTS, _write_label_maps),
 }
 

@@ -69,6 +69,7 @@ BENCHMARKS = {
     for kind, layout in LAYOUTS.items()
 }
 BENCHMARKS['DOTADataset'] = Standard('DOTA', 'dota', 'data/split_ss_dota', '', 'train/images', 'train/annfiles')
+BENCHMARKS['mmvim.VSPW'] = Standard('VSPW', 'vspw', 'data/VSPW_480p', '', 'data', 'train.txt')
 
 
 def check_data(cfg: Config, *stages: str) -> Iterator[Finding]:
