@@ -27,7 +27,7 @@ if find_spec('mmengine') is not None:
     _DATA = ['mmvim.datasets.imagenet', 'mmvim.datasets.image_folder', 'mmvim.datasets.vspw']
     DATASETS = Registry('dataset', parent=ROOT_DATASETS, locations=_DATA)
     TRANSFORMS = Registry('transform', parent=ROOT_TRANSFORMS, locations=_DATA)
-    _METRICS = ['mmvim.datasets.accuracy', 'mmvim.datasets.video_consistency']
+    _METRICS = ['mmvim.datasets.accuracy', 'mmvim.datasets.lvis', 'mmvim.datasets.video_consistency']
     METRICS = Registry('metric', parent=ROOT_METRICS, locations=_METRICS)
     HOOKS = Registry('hook', parent=ROOT_HOOKS, locations=['mmvim.engine'])
     RUNNERS = Registry('runner', parent=ROOT_RUNNERS, locations=['mmvim.engine'])

@@ -4,6 +4,7 @@ python tools/make_miniature.py ade20k --out data/ade      # read by configs that
 python tools/make_miniature.py coco --out data/coco
 python tools/make_miniature.py imagenet --out data/imagenet_miniature --train 1000 --val 200 --size 224x224
 python tools/make_miniature.py cityscapes --out data/cityscapes --size 256x512
+python tools/make_miniature.py lvis --out data/lvis_v1
 python tools/make_miniature.py vspw --out data/VSPW_480p --size 96x160          # videos of 20 frames
 python tools/make_miniature.py unlabelled --out data/unlabelled --train 4000    # for configs/pretrain
 """

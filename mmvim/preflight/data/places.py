@@ -62,6 +62,9 @@ BENCHMARKS = {
     )
     for kind, layout in LAYOUTS.items()
 }
+BENCHMARKS['LVISV1Dataset'] = Standard(
+    'LVIS v1', 'lvis', 'data/lvis_v1', '', 'train2017', 'annotations/lvis_v1_train.json'
+)
 BENCHMARKS['mmvim.VSPW'] = Standard('VSPW', 'vspw', 'data/VSPW_480p', '', 'data', 'train.txt')
 
 
