@@ -5,6 +5,7 @@ python tools/make_miniature.py coco --out data/coco
 python tools/make_miniature.py imagenet --out data/imagenet_miniature --train 1000 --val 200 --size 224x224
 python tools/make_miniature.py cityscapes --out data/cityscapes --size 256x512
 python tools/make_miniature.py dota --out data/split_ss_dota --size 256x256     # for configs/rotated
+python tools/make_miniature.py lvis --out data/lvis_v1
 python tools/make_miniature.py vspw --out data/VSPW_480p --size 96x160          # videos of 20 frames
 python tools/make_miniature.py unlabelled --out data/unlabelled --train 4000    # for configs/pretrain
 python tools/make_miniature.py captions --out data/coco         # COCO's captions, with images of their own

@@ -21,9 +21,10 @@ from mmvim.errors import UserFileExistsError, UserValueError
 from .captions import describe
 from .categories import COCO_CATEGORIES, SCENE_CLASSES
 from .layouts import LAYOUTS
+from .lvis import LVIS_NUMBERS, lvis_categories
 from .masks import polygons, run_lengths
-from .oriented import render_oriented
 from .moving import VIDEO_FRAMES, VSPW_NUMBERS, moving_scene
+from .oriented import render_oriented
 from .scenes import SILHOUETTES, SMALLEST_SIDE, Scene, render_object, render_scene
 
 #: Lies in every finished data set and says what it was made from.
@@ -230,6 +231,28 @@ def _write_captions(request: _Request, root: Path, split: str, indices: Iterable
     (root / f'annotations/captions_{split}2017.json').write_text(json.dumps(contents))
 
 
+def _write_lvis(request: _Request, root: Path, split: str, indices: Iterable[int]) -> None:
+    """COCO's format with LVIS's own: images by address, and for each those classes that are known not to be there."""
+    _write_coco(request, root, split, indices)
+    whole = root / f'annotations/instances_{split}2017.json'
+    contents = json.loads(whole.read_text())
+    whole.unlink()
+    numbers = {SCENE_CLASSES[name].coco: number for name, number in LVIS_NUMBERS.items()}
+    annotations = [each for each in contents['annotations'] if not each['iscrowd']]  # LVIS has no crowds
+    for annotation in annotations:
+        annotation['category_id'] = numbers[annotation['category_id']]
+        del annotation['iscrowd']
+    seen = {image['id']: set() for image in contents['images']}
+    for annotation in annotations:
+        seen[annotation['image_id']].add(annotation['category_id'])
+    for image in contents['images']:
+        image['coco_url'] = f'http://images.cocodataset.org/{split}2017/{image.pop("file_name")}'
+        image['neg_category_ids'] = sorted({*numbers.values()} - seen[image['id']])
+        image['not_exhaustive_category_ids'] = []
+    contents.update(annotations=annotations, categories=lvis_categories(annotations))
+    (root / f'annotations/lvis_v1_{split}.json').write_text(json.dumps(contents))
+
+
 def _write_imagenet(request: _Request, root: Path, split: str, indices: Iterable[int]) -> None:
     names = sorted(SILHOUETTES)
     folders = {name: root / 'imagenet' / split / SCENE_CLASSES[name].wordnet for name in names}
@@ -308,6 +331,7 @@ _WRITERS: dict[str, Callable[[_Request, Path, str, Iterable[int]], None]] = {
     'ade20k': _write_ade20k,
     'coco': _write_coco,
     'captions': _write_captions,
+    'lvis': _write_lvis,
     'imagenet': _write_imagenet,
     'unlabelled': _write_unlabelled,
     'dota': _write_dota,

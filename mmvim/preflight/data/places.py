@@ -69,6 +69,9 @@ BENCHMARKS = {
     for kind, layout in LAYOUTS.items()
 }
 BENCHMARKS['DOTADataset'] = Standard('DOTA', 'dota', 'data/split_ss_dota', '', 'train/images', 'train/annfiles')
+BENCHMARKS['LVISV1Dataset'] = Standard(
+    'LVIS v1', 'lvis', 'data/lvis_v1', '', 'train2017', 'annotations/lvis_v1_train.json'
+)
 BENCHMARKS['mmvim.VSPW'] = Standard('VSPW', 'vspw', 'data/VSPW_480p', '', 'data', 'train.txt')
 
 

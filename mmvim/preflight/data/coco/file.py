@@ -21,6 +21,7 @@ FIELDS = {
     'categories': ('id', 'name'),
     'annotations': ('image_id', 'category_id'),
 }
+_LVIS_ADDRESS = 'http://images.cocodataset.org/'
 
 UNREADABLE = Kind(
     Severity.ERROR, 'annotation files that are no JSON', 'export or copy the file again: it is damaged, or another one.'
@@ -170,6 +171,9 @@ def _is_coco(path: str, data: Any, tally: Tally, stage: str) -> bool:
         has = ', '.join(list(map(str, data))[:8]) or 'nothing'
         tally.add(NO_KEYS, f'{path}: no list {" and no list ".join(missing)}; it has {has}')
         return False
+    for entry in data['images']:
+        if isinstance(entry, dict) and isinstance(entry.get('coco_url'), str):  # LVIS names images by their address alone
+            entry.setdefault('file_name', entry['coco_url'].removeprefix(_LVIS_ADDRESS))
     faulty = Tally()
     for key, needed in FIELDS.items():
         for position, entry in enumerate(data[key]):
