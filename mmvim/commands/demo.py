@@ -24,6 +24,7 @@ from mmvim.inference.inferencer import build_inferencer
 from mmvim.inference.inputs import check_out, find_inputs, output_stems
 from mmvim.inference.processes import join_processes
 from mmvim.inference.reading import Reading
+from mmvim.inference.smooth import WEIGHT
 from mmvim.preflight.finding import demand
 from mmvim.preflight.launcher import check_launcher
 
@@ -61,7 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     bars = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     try:
         with quiet(), Progress(*bars, console=console, transient=True) as progress:
-            demo = Demo(inferencer, progress, args.score_thr, args.window, args.stride, args.batch, large)
+            demo = Demo(
+                inferencer, progress, args.score_thr, args.window, args.stride, args.batch, large, args.smooth
+            )
             overall = progress.add_task('inputs', total=len(inputs.files))
             for file, stem in output_stems(inputs.files).items():
                 try:
@@ -99,6 +102,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--device', help='such as cpu or cuda:1 (default: a GPU if there is one)')
     parser.add_argument(
         '--score-thr', type=float, default=0.3, help='draw boxes from this confidence on (default: %(default)s)'
+    )
+    parser.add_argument(
+        '--smooth',
+        nargs='?',
+        type=float,
+        const=WEIGHT,
+        metavar='WEIGHT',
+        help='average the logits of a segmentor over the frames of a video, with this weight of the newest '
+        '(alone: %(const)s)',
     )
     large = parser.add_argument_group(
         'large images',

@@ -24,6 +24,7 @@ from .inferencer import draw, number_of_classes, predict
 from .inputs import is_video
 from .large import segment_large
 from .reading import MAPS, PLAIN, SLIDES, Reading
+from .smooth import Smoothing
 from .video import convert_video
 from .write import write_image
 
@@ -53,6 +54,10 @@ class Demo:
         stride: steps of the window; by default the config's, or two thirds of the window.
         batch: windows at a time.
         large: further options of :func:`.large.segment_large`.
+        smooth: weight of the newest frame in the average over a video's frames; no average by default.
+
+    Raises:
+        ValueError: if frames are to be averaged and the model is no segmentor, or the weight is none.
     """
 
     def __init__(
@@ -64,6 +69,7 @@ class Demo:
         stride: Size | None = None,
         batch: int = 4,
         large: LargeOptions | None = None,
+        smooth: float | None = None,
     ) -> None:
         self.notes: list[str] = []
         self._inferencer = inferencer
@@ -74,6 +80,11 @@ class Demo:
         self._batch = batch
         self._large = large or LargeOptions()
         self._segments = hasattr(inferencer.model, 'decode_head')
+        self._smooth = smooth
+        if smooth is not None:
+            if not self._segments:
+                raise UserValueError('--smooth averages the classes of pixels, and this is a detector: leave it out')
+            Smoothing(smooth)
 
     def look_at(self, file: Path, out: Path) -> list[Path]:
         """Write the outputs of one input.
@@ -92,8 +103,9 @@ class Demo:
             return []  # of all processes one is enough
         if is_video(file):
             path = out.with_name(f'{out.name}.mp4')
+            smoothing = None if self._smooth is None else Smoothing(self._smooth)
             with self._bar(f'{file.name}: frames') as bar:
-                convert_video(file, path, lambda frame: self._drawn(file, frame), *bar)
+                convert_video(file, path, lambda frame: self._drawn(file, frame, smoothing), *bar)
             return [path]
         if self._by_windows(file):
             with self._bar(f'{file.name}: windows') as bar:
@@ -121,7 +133,7 @@ class Demo:
             return []
         return detect_large(*settings, score=self._score, reading=self._large.reading, note=self.notes.append)
 
-    def _drawn(self, file: Path, image: np.ndarray) -> np.ndarray:
+    def _drawn(self, file: Path, image: np.ndarray, smoothing: Smoothing | None = None) -> np.ndarray:
         """What is seen in an image, drawn; smaller than the image if the logits of that would take too much memory."""
         height, width = image.shape[:2]
         logits = height * width * number_of_classes(self._inferencer.model)
@@ -132,7 +144,10 @@ class Demo:
             note = f'{file} is drawn with {size[0]} x {size[1]} pixels instead of {width} x {height}, to save memory'
             if note not in self.notes:
                 self.notes.append(note)
-        return draw(self._inferencer, image, predict(self._inferencer, image), self._score)
+        found = predict(self._inferencer, image)
+        if smoothing is not None:
+            found = smoothing(found, self._inferencer.model.decode_head.threshold)
+        return draw(self._inferencer, image, found, self._score)
 
     @contextmanager
     def _bar(self, title: str) -> Iterator[tuple]:

@@ -136,6 +136,16 @@ def test_detector(models: Path, scene: np.ndarray, place: Path, capsys: pytest.C
     assert '1 of 1 inputs done' in capsys.readouterr().out
 
 
+def test_smoothed_video(models: Path, scene: np.ndarray, place: Path) -> None:
+    video(place / 'clip.avi', scene, 3)
+    assert run(models, 'segmentor', 'clip.avi', '--smooth', '0.3') == 0
+    assert cv2.VideoCapture('outputs/clip.mp4').get(cv2.CAP_PROP_FRAME_COUNT) == 3
+    with pytest.raises(ValueError, match='this is a detector: leave it out'):
+        run(models, 'detector', 'clip.avi', '--smooth')
+    with pytest.raises(ValueError, match='above 0 and at most 1'):
+        run(models, 'segmentor', 'clip.avi', '--smooth', 2)
+
+
 def test_detector_goes_through_windows(
     models: Path, scene: np.ndarray, place: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
