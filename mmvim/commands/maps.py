@@ -12,6 +12,7 @@ from rich.console import Console
 
 from mmvim.analysis.maps import activation, grad_cam, scan_map, see
 from mmvim.analysis.maps.draw import draw_map, draw_scan
+from mmvim.analysis.maps.watch import expect_backbone, stage_index
 from mmvim.engine.quiet import quiet
 from mmvim.errors import UserValueError
 from mmvim.files import replacing
@@ -52,24 +53,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     with quiet():
         view = see(model, found.pipeline, image)
     place = view.place(args.at) if args.at else None
-    where = f'{type(model.backbone).__name__}, stage {args.stage}'
+    stage = stage_index(expect_backbone(model.backbone), args.stage)
+    where = f'{type(model.backbone).__name__}, stage {stage}'
     if args.kind == 'scan':
         at = args.at or ((image.shape[0] - 1) / 2, (image.shape[1] - 1) / 2)
-        maps = scan_map(model.backbone, view.inputs, view.fraction(at), args.stage, args.block)
+        maps = scan_map(model.backbone, view.inputs, view.fraction(at), stage, args.block)
         title = f'{where}: what the tokens of the scan give to that at row {at[0]:g}, column {at[1]:g}'
         figure = draw_scan(view, maps, view.place(at), title)
         arrays = {'walks': maps.walks, 'titles': np.array(maps.titles), 'token': np.array(maps.token)}
     elif args.kind == 'activation':
-        values = activation(model.backbone, view.inputs, args.stage)
+        values = activation(model.backbone, view.inputs, stage)
         figure, arrays = draw_map(view, values, f'{where}: size of the activations', place), {'map': values}
     else:
-        values, label, said = grad_cam(model, view, args.stage, place, _label(args.label, names))
+        values, label, said = grad_cam(model, view, stage, place, _label(args.label, names))
         said = f'{names[label] if names else f"class {label}"}, {said}'
         console.print(f'Grad-CAM of {said}')
         figure, arrays = draw_map(view, values, f'{where}: Grad-CAM of\n{said}', place), {'map': values}
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
-    stem = out / f'{Path(args.image).stem}_{args.kind}_{args.stage}'
+    stem = out / f'{Path(args.image).stem}_{args.kind}_{stage}'
     with replacing(stem.with_suffix('.png')) as draft:
         figure.savefig(draft, dpi=120)
     with replacing(stem.with_suffix('.npz')) as draft:

@@ -16,10 +16,9 @@ def draw_map(view: View, values: np.ndarray, title: str, place: tuple[int, int] 
     """The image, and a map (h, w) over it, from its lowest value to its highest; ``place`` is marked."""
     figure, (left, right) = _panels(2)
     left.imshow(view.picture)
-    left.set_title('what the model sees', fontsize=10)
     right.imshow(view.picture)
     drawn = right.imshow(view.fitted(values), cmap='inferno', alpha=_OPACITY)
-    right.set_title(title, fontsize=10)
+    figure.suptitle(title, fontsize=10)
     for axis in (left, right):
         _mark(axis, place)
     figure.colorbar(drawn, ax=right, shrink=0.8).outline.set_visible(False)
@@ -27,9 +26,14 @@ def draw_map(view: View, values: np.ndarray, title: str, place: tuple[int, int] 
 
 
 def draw_scan(view: View, found: ScanMap, place: tuple[int, int], title: str) -> Figure:
-    """The image, what each token gives to the one at ``place`` along each walk, and the sum; one logarithmic scale."""
+    """The image, what each token gives to the one at ``place`` along each walk, and the sum; one logarithmic scale.
+
+    It ends at the largest that another token gives: what a token has of itself is mostly far more.
+    """
     total = found.walks.sum(0)
-    largest = max(float(total.max()), np.finfo(np.float32).tiny)
+    others = total.copy()
+    others[found.token] = 0
+    largest = max(float(others.max()), np.finfo(np.float32).tiny)
     panels = [*zip(found.titles, found.walks, strict=True), ('all walks', total)]
     figure, axes = _panels(1 + len(panels))
     axes[0].imshow(view.picture)
@@ -38,19 +42,21 @@ def draw_scan(view: View, found: ScanMap, place: tuple[int, int], title: str) ->
     sides = view.inputs.shape[3], view.inputs.shape[2]
     for axis, (name, values) in zip(axes[1:], panels, strict=True):
         shown = np.maximum(values / largest, _FAINTEST)
-        drawn = axis.imshow(shown, cmap='inferno', norm=LogNorm(_FAINTEST, 1), extent=(0, sides[0], sides[1], 0))
+        drawn = axis.imshow(
+            shown, cmap='inferno', norm=LogNorm(_FAINTEST, 1, clip=True), extent=(0, sides[0], sides[1], 0)
+        )
         axis.set_xlim(0, width)
         axis.set_ylim(height, 0)
         axis.set_title(name, fontsize=10)
     for axis in axes:
         _mark(axis, place)
-    figure.colorbar(drawn, ax=axes, label='size / largest of all walks', shrink=0.7).outline.set_visible(False)
+    figure.colorbar(drawn, ax=axes, label='size / largest of another token', shrink=0.7).outline.set_visible(False)
     figure.suptitle(title, fontsize=11)
     return figure
 
 
 def _panels(count: int) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=(3 * count + 1, 3.4), layout='constrained')
+    figure = Figure(figsize=(2.6 * count + 1, 3.4), layout='constrained')
     axes = list(figure.subplots(1, count))
     for axis in axes:
         axis.set_xticks([])
