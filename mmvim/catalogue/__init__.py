@@ -1,7 +1,7 @@
 """What is known of every model: its config, its published weights, and its published numbers with their source.
 
-The records are the single source of ``configs/*/metafile.yml``, ``model-index.yml``, ``docs/model_zoo.md`` and the
-table of the README, see :mod:`mmvim.zoo.documents`. Importing this needs nothing but Python.
+The records are the single source of ``configs/*/metafile.yml``, ``model-index.yml`` and ``docs/model_zoo.md``, see
+:mod:`mmvim.zoo.documents`. Importing this needs nothing but Python.
 """
 
 from mmvim.errors import UserValueError

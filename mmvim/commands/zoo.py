@@ -45,7 +45,7 @@ def _add_list(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_write(parser: argparse.ArgumentParser) -> None:
-    """write metafiles, model index, docs/model_zoo.md and the table of the README from the records"""
+    """write metafiles, model index and docs/model_zoo.md from the records"""
     parser.set_defaults(run=_write)
 
 

@@ -81,17 +81,23 @@ class LoadForClassifier:
         path = entry['img_path']
         try:
             with Image.open(path) as file:
-                image = self._cut(file.convert('RGB'))
+                image = self.cut(file.convert('RGB'))
         except OSError as error:
             raise UserValueError(f'{path} cannot be read as an image ({error}): copy it again') from error
         sample = BaseDataElement(metainfo={'img_path': path})
         sample.gt_label = torch.tensor(entry['gt_label'])
         return {'inputs': torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous(), 'data_samples': sample}
 
-    def _cut(self, image: Image.Image) -> Image.Image:
-        short, long = sorted(image.size)
-        longer = int(self.resize * long / short)
-        size = (self.resize, longer) if image.width <= image.height else (longer, self.resize)
+    def cut(self, image: Image.Image) -> Image.Image:
+        """What a classifier sees of an image."""
+        size, left, top = self.window(*image.size)
         image = image.resize(size, Image.Resampling.BICUBIC)
-        left, top = (round((side - self.crop) / 2) for side in image.size)
         return image.crop((left, top, left + self.crop, top + self.crop))
+
+    def window(self, width: int, height: int) -> tuple[tuple[int, int], int, int]:
+        """For an image of this size: width and height that it is resized to, left and top side of what is cut out."""
+        short, long = sorted((width, height))
+        longer = int(self.resize * long / short)
+        size = (self.resize, longer) if width <= height else (longer, self.resize)
+        left, top = (round((side - self.crop) / 2) for side in size)
+        return size, left, top

@@ -1,17 +1,15 @@
-"""Writes what the repository says of its models: metafiles, model index, docs/model_zoo.md, a table in the README."""
+"""Writes what the repository says of its models: metafiles, model index, docs/model_zoo.md."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from mmvim.catalogue import MODELS
 from mmvim.catalogue.records import Model, OfficialFile
-from mmvim.errors import UserValueError
 from mmvim.files import write_whole
 from mmvim.markdown import markdown_table
 
 from .metafile import GENERATED, metafile, to_yaml
 
-README_MARKERS = ('<!-- zoo: begin -->', '<!-- zoo: end -->')
 _CHAPTERS = {
     'imagenet': 'ImageNet-1k, 224 x 224',
     'seg': 'ADE20K',
@@ -51,10 +49,7 @@ def documents(root: Path) -> dict[Path, str]:
     """Every generated file by its path, with the text that it should have.
 
     Args:
-        root: Of the repository. The README there is read, for only the part between its markers is generated.
-
-    Raises:
-        ValueError: If the README has no markers.
+        root: Of the repository.
     """
     files = {}
     folders = sorted({Path(model.config).parent for model in MODELS})
@@ -64,8 +59,6 @@ def documents(root: Path) -> dict[Path, str]:
         files[root / folder / 'metafile.yml'] = metafile(models, folder.name)
     files[root / 'model-index.yml'] = to_yaml({'Import': [f'{folder}/metafile.yml' for folder in folders]})
     files[root / 'docs' / 'model_zoo.md'] = model_zoo(MODELS)
-    readme = root / 'README.md'
-    files[readme] = between_markers(readme.read_text(), readme_table(MODELS))
     return files
 
 
@@ -83,23 +76,9 @@ def write_documents(root: Path) -> list[Path]:
     return differ
 
 
-def between_markers(text: str, part: str) -> str:
-    """The text with what stands between the two markers replaced.
-
-    Raises:
-        ValueError: If it has not both markers, in order.
-    """
-    begin, end = README_MARKERS
-    head, found, rest = text.partition(f'{begin}\n')
-    _, closed, tail = rest.partition(end)
-    if not (found and closed):
-        raise UserValueError(f'the README needs a line {begin} and below it a line {end}, for the table of models')
-    return f'{head}{begin}\n{part}{end}{tail}'
-
-
 def model_zoo(models: Sequence[Model]) -> str:
     """The text of docs/model_zoo.md."""
-    parts = [_INTRODUCTION]
+    parts = [_INTRODUCTION, f'## At a glance\n\n{overview(models)}']
     for task, title in _CHAPTERS.items():
         for method in dict.fromkeys(model.method for model in models if model.task == task):
             chosen = [model for model in models if (model.task, model.method) == (task, method)]
@@ -136,8 +115,8 @@ def _weights(file: OfficialFile | None) -> str:
     return f'{link}; {file.terms}' if file.terms else link
 
 
-def readme_table(models: Sequence[Model]) -> str:
-    """The table of the README: one line for each size that has a dense model."""
+def overview(models: Sequence[Model]) -> str:
+    """One line for each size that has a dense model."""
     header = [
         'backbone',
         'ImageNet top-1',
@@ -149,10 +128,10 @@ def readme_table(models: Sequence[Model]) -> str:
     variants = dict.fromkeys(
         model.variant for model in models if model.task != 'imagenet' and model.family != 'Baselines'
     )
-    return markdown_table(header, [_readme_row([m for m in models if m.variant == variant]) for variant in variants])
+    return markdown_table(header, [_overview_row([m for m in models if m.variant == variant]) for variant in variants])
 
 
-def _readme_row(models: Sequence[Model]) -> list[str]:
+def _overview_row(models: Sequence[Model]) -> list[str]:
     """What is published for a backbone; of several models of a kind, the first with numbers."""
 
     shown = []

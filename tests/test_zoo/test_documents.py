@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-import pytest
 import yaml
 
 from mmvim.catalogue import MODELS
-from mmvim.zoo.documents import between_markers, documents, out_of_date, write_documents
+from mmvim.zoo.documents import documents, out_of_date, write_documents
 
 ROOT = Path(__file__).parents[2]
 
@@ -20,7 +19,6 @@ def test_what_is_generated() -> None:
     names = {str(path.relative_to(ROOT)) for path in documents(ROOT)}
     folders = {str(Path(model.config).parent) for model in MODELS}
     assert names == {f'{folder}/metafile.yml' for folder in folders} | {
-        'README.md',
         'model-index.yml',
         'docs/model_zoo.md',
     }
@@ -32,21 +30,13 @@ def test_files_that_differ_are_written(tmp_path: Path) -> None:
     (tmp_path / 'docs').mkdir()
     for model in MODELS:
         (tmp_path / model.config).parent.mkdir(parents=True, exist_ok=True)
-    readme = tmp_path / 'README.md'
-    readme.write_text('before\n<!-- zoo: begin -->\nold\n<!-- zoo: end -->\nafter\n')
     assert set(write_documents(tmp_path)) == set(documents(tmp_path))
-    text = readme.read_text()
-    assert text.startswith('before\n<!-- zoo: begin -->\n| backbone |')
-    assert text.endswith('|\n<!-- zoo: end -->\nafter\n')
+    page = (tmp_path / 'docs/model_zoo.md').read_text()
+    assert '\n## At a glance\n\n| backbone |' in page
+    assert all(f'\n| {model.title} |' in page for model in MODELS)
     assert not write_documents(tmp_path)
     (tmp_path / 'model-index.yml').write_text('')
     assert out_of_date(tmp_path) == [tmp_path / 'model-index.yml']
-
-
-@pytest.mark.parametrize('text', ['', '<!-- zoo: begin -->\n', '<!-- zoo: end -->\n<!-- zoo: begin -->\n'])
-def test_readme_without_markers(text: str) -> None:
-    with pytest.raises(ValueError, match='the README needs a line'):
-        between_markers(text, 'table\n')
 
 
 def test_metafiles_tell_the_records() -> None:

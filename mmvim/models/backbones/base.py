@@ -132,6 +132,14 @@ class Backbone(nn.Module):
         """Channels of each output that is a map, and the pixels from one place of it to the next."""
         raise NotImplementedError
 
+    def used_stages(self) -> list[nn.Module]:
+        """The stages, or the blocks of a plain backbone, up to the last output."""
+        raise NotImplementedError
+
+    def outlets(self) -> list[nn.Module]:
+        """For each of :meth:`used_stages` the module whose output goes on: a map (B, h, w, C) or tokens (B, L, C)."""
+        return self.used_stages()
+
     def _num_blocks(self) -> int:
         raise NotImplementedError
 

@@ -129,7 +129,7 @@ class DeiT(PlainBackbone):
         x, grid = self.patch_embed(image)
         x = x + self.position_embedding(self.pos_embed, grid)
         outs = []
-        for i, block in enumerate(self._used_blocks()):
+        for i, block in enumerate(self.used_stages()):
             x = run_block(self, block, x)
             if i in self.out_indices:
                 outs.append(self._to_map(x, grid))

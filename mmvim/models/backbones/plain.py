@@ -77,9 +77,9 @@ class PlainBackbone(Backbone):
         """See :meth:`Backbone.maps`."""
         return [(self.embed_dims, self.patch_embed.stride)] * len(self.out_indices)
 
-    def _used_blocks(self) -> nn.ModuleList:
-        """The blocks up to the last output."""
-        return getattr(self, self.blocks_name)[: self.out_indices[-1] + 1]
+    def used_stages(self) -> list[nn.Module]:
+        """See :meth:`Backbone.used_stages`."""
+        return list(getattr(self, self.blocks_name)[: self.out_indices[-1] + 1])
 
     @staticmethod
     def _to_map(x: Tensor, grid: tuple[int, int]) -> Tensor:

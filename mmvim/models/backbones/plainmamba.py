@@ -187,7 +187,7 @@ class PlainMamba(PlainBackbone):
         """
         x, grid = self._embed(image)
         outs = []
-        for i, layer in enumerate(self._used_blocks()):
+        for i, layer in enumerate(self.used_stages()):
             x = run_block(self, layer, x, grid)
             if i in self.out_indices:
                 norm = getattr(self, self._norm_name(i), nn.Identity())

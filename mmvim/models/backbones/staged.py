@@ -93,7 +93,7 @@ class StagedBackbone(Backbone):
         """
         check_images(image, self.in_channels, self.smallest_side)
         x = getattr(self, self.embedding_name)(image.permute(0, 2, 3, 1).contiguous())
-        stages = getattr(self, self.stages_name)[: self.out_indices[-1] + 1]
+        stages = self.used_stages()
         outs = []
         for i, stage in enumerate(stages):
             if i or not self.downsample_at_end:
@@ -106,6 +106,10 @@ class StagedBackbone(Backbone):
     def embedding(self) -> tuple[nn.Module, int, int]:
         """See :meth:`Backbone.embedding`."""
         return getattr(self, self.embedding_name), self.dims[0], 4
+
+    def used_stages(self) -> list[nn.Module]:
+        """See :meth:`Backbone.used_stages`."""
+        return list(getattr(self, self.stages_name)[: self.out_indices[-1] + 1])
 
     def maps(self) -> list[tuple[int, int]]:
         """See :meth:`Backbone.maps`."""

@@ -74,6 +74,8 @@ class TwoStreamBackbone(PlainBackbone):
         self.layers = nn.ModuleList(blocks)
         # The branch of block i is dropped with the i-th rate.
         self.drop_paths = nn.ModuleList(DropPath(rate) for rate in drop_path_rates(drop_path_rate, self.depth))
+        # Nothing is done here: it is where hooks find the stream behind each block, which no other module gives.
+        self.streams = nn.ModuleList(nn.Identity() for _ in range(self.depth))
         self.norm_f = norm_f
         for layer in self.layers:
             # The residual stream is a sum over all blocks: Mamba starts their branches smaller the more there are.
@@ -99,14 +101,18 @@ class TwoStreamBackbone(PlainBackbone):
         if self.rope:
             residual = rotate(residual, *angles)
         outs = []
-        for i, layer in enumerate(self._used_blocks()):
+        for i, layer in enumerate(self.used_stages()):
             last = i == self.depth - 1
             branch = run_block(self, layer, residual, self._walked(grid))
-            residual = self._add_branch(residual, branch, i, None if last else angles)
+            residual = self.streams[i](self._add_branch(residual, branch, i, None if last else angles))
             if i in self.out_indices:
                 x = branch if self.feature == 'branch' else residual
                 outs.append(self._output(self._normed(x, len(outs), last), grid))
         return tuple(outs)
+
+    def outlets(self) -> list[nn.Module]:
+        """See :meth:`Backbone.outlets`."""
+        return list(self.streams[: self.out_indices[-1] + 1])
 
     def maps(self) -> list[tuple[int, int]]:
         """See :meth:`Backbone.maps`."""
