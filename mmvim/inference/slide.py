@@ -179,11 +179,16 @@ def nothing_to_see(model: nn.Module) -> int:
 
 
 def _labels(model: nn.Module, sums: Tensor, weights: Tensor, mask: np.ndarray | None) -> np.ndarray:
-    if mask is not None:
-        weights = weights.masked_fill(weights == 0, 1)
-    labels = _classes(model, sums.div_(weights))
-    if mask is not None:
-        labels[~mask[: len(labels)]] = nothing_to_see(model)
+    if mask is None:
+        return _classes(model, sums.div_(weights))
+    mask = mask[: len(weights)]
+    labels = np.full(mask.shape, nothing_to_see(model), label_type(model))
+    columns = np.flatnonzero(mask.any(axis=0))
+    if len(columns):
+        shown = slice(columns[0], columns[-1] + 1)
+        weights = weights[:, shown]
+        found = _classes(model, sums[:, :, shown].div_(weights.masked_fill(weights == 0, 1)))
+        labels[:, shown] = np.where(mask[:, shown], found, labels[:, shown])
     return labels
 
 
