@@ -24,7 +24,9 @@ _KINDS = {
 }
 _TABLES = {
     walks.snake: ('rows, turning', 'rows, turning, reversed', 'columns, turning', 'columns, turning, reversed'),
-    walks.strided: ('even rows, even columns', 'odd rows, even columns', 'even rows, odd columns', 'odd rows and columns'),
+    walks.strided: (
+        'even rows, even columns', 'odd rows, even columns', 'even rows, odd columns', 'odd rows, odd columns'
+    ),
 }  # fmt: skip
 _MERGE = len(Tensors._fields) + 1 + Form._fields.index('merge')
 
@@ -71,9 +73,9 @@ def contributions(backbone: nn.Module, image: Tensor, layer: str) -> Contributio
     if layer not in scanning_layers(backbone):
         raise UserValueError(f'{layer} is no layer that scans: expected one of {", ".join(scanning_layers(backbone))}')
     mixer, listening = backbone.get_submodule(layer), _Listening()
-    with _listening_in(mixer, listening), _grid_of_windows(backbone, layer) as windowed, _grid_of(backbone) as patches:
-        with listening:
-            backbone(image)
+    hooks = _listening_in(mixer, listening), _grid_of_windows(backbone, layer), _grid_of(backbone)
+    with hooks[0], hooks[1] as windowed, hooks[2] as patches, listening:
+        backbone(image)
     if listening.y is None:
         raise UserValueError(f'{layer} did not scan by operators of mmvim: it lies behind the last output, or takes '
                              'the kernels of mamba-ssm (MMVIM_BACKEND)')  # fmt: skip
