@@ -27,11 +27,11 @@ def legend(title: str, seen: Seen, threshold: float) -> str:
     elif isinstance(seen, Ranking):
         rows = _of_ranking(seen)
     times = ' · '.join(f'{name} {_seconds(spent)}' for name, spent in seen.times.items())
-    notes = ''.join(f'<p class="mm-note">{escape(note)}</p>' for note in seen.notes)
+    notes = ''.join(f'<div class="mm-note">{escape(note)}</div>' for note in seen.notes)
     body = ''.join(rows) or '<tr><td class="mm-note">nothing above the score threshold</td></tr>'
     return (
         f'<div class="mm-legend"><h4>{escape(title)}</h4><table>{body}</table>{notes}'
-        f'<p class="mm-times">{escape(times)}</p></div>'
+        f'<div class="mm-times">{escape(times)}</div></div>'
     )
 
 

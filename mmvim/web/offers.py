@@ -68,6 +68,7 @@ def _of_zoo(model: Model) -> Offer:
         return Offer(f'{model.name} · no weights published', model.name, missing=how)
     path = find_downloaded(model.weights.address)
     if path is None:
-        how = f'{model.weights.name} is not on this machine: download it from {model.weights.page} and put it into weights/'
+        file = model.weights
+        how = f'{file.name} is not on this machine: download it from {file.page} and put it into weights/'
         return Offer(f'{model.name} · weights not here', model.name, missing=how)
     return Offer(f'{model.name} · {model.title}, {model.method}', model.name, str(path))

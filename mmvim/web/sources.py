@@ -51,7 +51,7 @@ class Limits:
             raise UserValueError(f'{path.name} has {pixels / 1e6:.0f} megapixels, and {self._said()}')
 
     def _said(self) -> str:
-        return f'this page takes {self.bytes / 1e6:.0f} MB and {self.pixels / 1e6:.0f} megapixels (python tools/web.py --help)'
+        return f'this page takes {self.bytes / 1e6:.0f} MB and {self.pixels / 1e6:.0f} megapixels (tools/web.py --help)'
 
 
 class _Redirects(HTTPRedirectHandler):
@@ -75,7 +75,8 @@ def check_local(address: str) -> None:
         raise UserValueError(f'{address} is no address: expected one such as http://127.0.0.1:8000/image.png')
     if host != 'localhost' and not _is_loopback(host):
         raise UserValueError(
-            f'{host} is another machine: this page fetches from 127.0.0.1 and localhost alone; save the image and upload it'
+            f'{host} is another machine: this page fetches from 127.0.0.1 and localhost alone; save the image and '
+            'upload it'
         )
 
 
