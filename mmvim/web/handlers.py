@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import io
-import traceback
-from collections.abc import Callable
 from contextlib import redirect_stdout
-from functools import wraps
 from html import escape
 from pathlib import Path
-from time import perf_counter as _now
-from typing import Any
+from threading import Event
+from time import perf_counter
 
 import gradio as gr
 import numpy as np
 
-from mmvim.engine.oom import is_out_of_memory
-from mmvim.errors import UserError, UserValueError
+from mmvim.errors import UserValueError
 
 from .inside import field_at, layers_of, outputs_of, walks_at
 from .kept import Kept
@@ -24,37 +20,24 @@ from .legend import legend
 from .offers import Offer, find_offers
 from .picture import paint
 from .seen import Seen
+from .sentences import on_page, sentence
 from .sources import Limits, fetch
-from .viewer import Viewer, sampled
+from .viewer import Advance, Viewer, sampled
 
 #: What the second list says where there is no second model.
 NONE = 'none'
 Shown = dict[str, Seen]
 
 
-def sentence(error: Exception) -> str:
-    """What the page says of an error, as HTML."""
-    text = ' '.join(str(error).split())
-    if is_out_of_memory(error):
-        text = 'this needs more memory than there is: take a smaller image or a smaller model'
-    elif not isinstance(error, (UserError, ValueError, OSError)):
-        text = f'{type(error).__name__}: {text}'
-    return escape(text)
+def _advancing(progress: gr.Progress, viewer: Viewer, stopped: Event) -> Advance:
+    """Moves the bar of windows, until somebody stops it."""
 
+    def advance(done: int, total: int) -> None:
+        if stopped.is_set():
+            raise UserValueError(f'stopped after {done} of {total} windows')
+        progress((done, total), desc=f'{viewer.offer.label}: windows', unit='windows')
 
-def on_page(handler: Callable) -> Callable:
-    """Turn errors into sentences on the page; what nobody foresaw is printed in the terminal as well."""
-
-    @wraps(handler)
-    def handled(*arguments: Any, **options: Any) -> Any:
-        try:
-            return handler(*arguments, **options)
-        except Exception as error:  # noqa: BLE001  whatever it is, the page goes on
-            if not isinstance(error, UserError):
-                traceback.print_exc()
-            raise gr.Error(sentence(error), duration=None, title='That did not work', print_exception=False) from error
-
-    return handled
+    return advance
 
 
 class Handlers:
@@ -73,7 +56,7 @@ class Handlers:
         self._folder = folder
         self._limits = limits
         self._kept = Kept(memory, lambda offer: self._load(offer, device))
-        self._stopped: set[str | None] = set()
+        self._running: dict[str | None, Event] = {}
 
     def offers(self) -> dict[str, Offer]:
         """What can be chosen now: training may have added something."""
@@ -92,13 +75,16 @@ class Handlers:
         shown = np.ascontiguousarray(self._opened(file)[..., ::-1])
         return shown, shown
 
-    @on_page
     def describe(self, label: str | None) -> tuple:
-        """Load a model: what it is, and its outputs and layers to choose from."""
-        viewer = self._viewer(label)
-        outputs, layers = outputs_of(viewer), layers_of(viewer)
+        """Load a model: what it is, or why it cannot be loaded, and its outputs and layers to choose from."""
+        try:
+            viewer = self._viewer(label)
+            said, outputs, layers = viewer.describe(), outputs_of(viewer), layers_of(viewer)
+            said = f'<div class="mm-note">{escape(said)}</div>'
+        except Exception as error:  # noqa: BLE001  it stays on the page as long as the model is chosen
+            said, outputs, layers = f'<div class="mm-warn">{sentence(error)}</div>', [], []
         return (
-            f'<div class="mm-note">{escape(viewer.describe())}</div>',
+            said,
             gr.update(choices=outputs, value=outputs[0] if outputs else None),
             gr.update(choices=layers, value=layers[len(layers) // 2] if layers else None),
         )
@@ -117,18 +103,15 @@ class Handlers:
     ) -> tuple:
         """Look at an image with one model, or with two."""
         path = self._checked(file)
-        self._stopped.discard(request.session_hash)
+        stopped = self._running[request.session_hash] = Event()
         shown: Shown = {}
-        for name in dict.fromkeys([label, second] if second != NONE else [label]):
-            viewer = self._viewer(name)
-
-            def advance(done: int, total: int, name: str | None = name) -> None:
-                if request.session_hash in self._stopped:
-                    raise UserValueError(f'stopped after {done} of {total} windows')
-                progress((done, total), desc=f'{name}: windows', unit='windows')
-
-            progress(0, desc=f'{name} is looking')
-            shown[viewer.offer.label] = viewer.look(path, windows, advance)
+        try:
+            for name in dict.fromkeys([label, second] if second != NONE else [label]):
+                viewer = self._viewer(name)
+                progress(0, desc=f'{name} is looking')
+                shown[viewer.offer.label] = viewer.look(path, windows, _advancing(progress, viewer, stopped))
+        finally:
+            self._running.pop(request.session_hash, None)
         return (shown, *self.draw(shown, threshold, opacity))
 
     @on_page
@@ -139,9 +122,9 @@ class Handlers:
         pictures, legends = [], []
         for label, seen in shown.items():
             seen.times.pop('drawing', None)
-            start = _now()
+            start = perf_counter()
             pictures.append(paint(seen, threshold, opacity))
-            seen.times['drawing'] = _now() - start
+            seen.times['drawing'] = perf_counter() - start
             legends.append(legend(label, seen, threshold))
         two = len(pictures) == 2
         return (
@@ -152,7 +135,8 @@ class Handlers:
 
     def stop(self, request: gr.Request) -> None:
         """Let the windows of this visitor end, who asked for it or is gone."""
-        self._stopped.add(request.session_hash)
+        if request.session_hash in self._running:
+            self._running[request.session_hash].set()
 
     @on_page
     def field(self, file: str | None, label: str | None, output: str | None, click: gr.SelectData) -> tuple:

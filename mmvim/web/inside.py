@@ -94,10 +94,10 @@ def walks_at(viewer: Viewer, image: np.ndarray, layer: str) -> tuple[list[tuple[
     kept = max(round(rows * height / inputs.shape[2]), 1), max(round(columns * width / inputs.shape[3]), 1)
     said = (
         f'Norm over channels of what each walk adds at {layer}, for {columns} x {rows} tokens; '
-        f'bright is {found.norms.max():.3g}, dark 0, the same for all walks.'
+        f'bright is {found.norms.max():.3g}, dark 0, for all walks alike. Percents are parts of the sum of all norms.'
     )
     shares = found.shares()
-    titles = [f'{name}: {share:.1%} of all' for name, share in zip(found.names, shares, strict=True)]
+    titles = [f'{name} · {share:.0%}' for name, share in zip(found.names, shares, strict=True)]
     return list(zip(_draw_walks(found, kept, image), titles, strict=True)), said
 
 

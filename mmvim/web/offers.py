@@ -36,7 +36,7 @@ def find_offers(work_dirs: Path) -> dict[str, Offer]:
     offers = [*trained, *map(_of_zoo, MODELS)]
     if not any(Path(offer.config).stem == DEMO for offer in trained):
         how = "the demo's miniature is not trained on this machine yet: make demo does it, in about five minutes"
-        offers.append(Offer(f'{DEMO} · not trained yet', DEMO, missing=how))
+        offers.insert(0, Offer(f'{DEMO} · not trained yet', DEMO, missing=how))
     return {offer.label: offer for offer in sorted(offers, key=lambda offer: offer.missing is not None)}
 
 

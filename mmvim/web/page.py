@@ -20,8 +20,8 @@ _HOUR = 3600
 
 _NOTHING_YET = (
     '<div class="mm-warn">There are no weights on this machine yet. <b>make demo</b> draws a miniature ADE20K and '
-    'trains a small Vim on it, in about five minutes; load this page again then. Published files belong into the folder '
-    '<b>weights</b>: choose a model of the zoo, and the page says where its file is.</div>'
+    'trains a small Vim on it, in about five minutes; load this page again then. Published files belong into the '
+    'folder <b>weights</b>: choose a model of the zoo, and the page says where its file is.</div>'
 )
 
 
@@ -84,11 +84,16 @@ def build_page(handlers: Handlers, examples: Sequence[Path]) -> gr.Blocks:
                     with gr.Row():
                         with gr.Column(scale=5, min_width=320):
                             picture = gr.Image(
-                                label='Seen', interactive=False, height=540, buttons=view, elem_id='picture'
+                                show_label=False,
+                                interactive=False,
+                                height=540,
+                                buttons=view,
+                                format='png',
+                                elem_id='picture',
                             )
                             slider = gr.ImageSlider(
-                                label='Seen', interactive=False, max_height=540, visible=False, buttons=view,
-                                elem_id='slider',
+                                show_label=False, interactive=False, max_height=540, visible=False, buttons=view,
+                                format='png', elem_id='slider',
                             )  # fmt: skip
                         with gr.Column(scale=3, min_width=240):
                             legends = gr.HTML(elem_id='legends')
@@ -96,10 +101,20 @@ def build_page(handlers: Handlers, examples: Sequence[Path]) -> gr.Blocks:
                     output = gr.Dropdown([], label='Output, whose gradient is taken', elem_id='output')
                     with gr.Row():
                         clicked = gr.Image(
-                            label='Click a pixel', interactive=False, height=420, buttons=[], elem_id='clicked'
+                            label='Click a pixel',
+                            interactive=False,
+                            height=420,
+                            buttons=[],
+                            format='png',
+                            elem_id='clicked',
                         )
                         field = gr.Image(
-                            label='Receptive field', interactive=False, height=420, buttons=view, elem_id='field'
+                            label='Receptive field',
+                            interactive=False,
+                            height=420,
+                            buttons=view,
+                            format='png',
+                            elem_id='field',
                         )
                     of_field = gr.HTML(elem_id='of-field')
                 with gr.Tab('Walks', elem_id='tab-walks'):
@@ -107,7 +122,7 @@ def build_page(handlers: Handlers, examples: Sequence[Path]) -> gr.Blocks:
                         layer = gr.Dropdown([], label='Layer', scale=4, elem_id='layer')
                         measure = gr.Button('Show what each walk adds', scale=2, elem_id='measure')
                     walks = gr.Gallery(
-                        label='Walks', columns=2, height=470, object_fit='contain', interactive=False, buttons=view,
+                        label='Walks', columns=2, height='auto', object_fit='contain', interactive=False, buttons=view,
                         elem_id='walks',
                     )  # fmt: skip
                     of_walks = gr.HTML(elem_id='of-walks')
@@ -115,11 +130,11 @@ def build_page(handlers: Handlers, examples: Sequence[Path]) -> gr.Blocks:
         def choices() -> tuple:
             """What there is to choose from now, when somebody opens the page."""
             offers = handlers.offers()
-            first = next((label for label, offer in offers.items() if offer.missing is None), None)
+            first = next(iter(offers))  # what can be taken comes first
             return (
                 gr.update(choices=list(offers), value=first),
                 gr.update(choices=[NONE, *offers], value=NONE),
-                gr.update(value=_NOTHING_YET, visible=first is None),
+                gr.update(value=_NOTHING_YET, visible=offers[first].missing is not None),
                 str(examples[0]),
             )
 

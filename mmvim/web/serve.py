@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -74,6 +75,13 @@ def free_port(first: int) -> int:
     raise UserOSError(f'all ports from {first} to {last} are in use or forbidden: choose another one with --port')
 
 
+def _demand_gradio() -> None:
+    if find_spec('gradio') is None:
+        raise UserModuleNotFoundError(
+            "the page needs gradio, which is not installed: pip install -c constraints.txt -e '.[web]'"
+        )
+
+
 def serve(
     port: int,
     work_dirs: Path,
@@ -96,27 +104,21 @@ def serve(
         ModuleNotFoundError: If gradio is not installed.
         OSError: If there is no free port.
     """
+    _demand_gradio()
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
     with private_folder() as folder:
-        try:
-            import gradio  # noqa: F401  looked for here, used below
-            from starlette.middleware import Middleware
-            from starlette.middleware.trustedhost import TrustedHostMiddleware
-        except ModuleNotFoundError as error:
-            raise UserModuleNotFoundError(
-                f"the page needs {error.name}, which is not installed: pip install -c constraints.txt -e '.[web]'"
-            ) from error
+        from starlette.middleware import Middleware
+        from starlette.middleware.trustedhost import TrustedHostMiddleware
+
         from .handlers import Handlers
         from .page import CSS, build_page, theme
 
         taken = free_port(port)
         if taken != port:
             say(f'port {port} is in use: {taken} is taken instead')
-        handlers = Handlers(work_dirs, folder, limits, memory, device)
-        examples = draw_examples(folder)
-        page = build_page(handlers, examples)
+        page = build_page(Handlers(work_dirs, folder, limits, memory, device), draw_examples(folder))
         # A page elsewhere that gives itself this machine's address is turned away by its name.
         guards = [Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, 'localhost']), Middleware(_Policy)]
         page.launch(
@@ -136,7 +138,6 @@ def serve(
             max_file_size=limits.bytes,
             state_session_capacity=_VISITORS,
             allowed_paths=[str(folder)],
-            blocked_paths=[str(Path.cwd())],
             app_kwargs={'middleware': guards, 'docs_url': None, 'redoc_url': None, 'openapi_url': None},
             theme=theme(),
             css_paths=[CSS],
