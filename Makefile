@@ -1,5 +1,6 @@
 # make demo    from nothing to a trained and evaluated Vim on miniature scenes, with pictures
 # make demo-det  the same for Mask R-CNN on a small VMamba; compiles mmcv's ops first, once
+# make web     a page on this machine that shows what models see; trains nothing, make demo does
 # make test    every test, after setting up what they need
 # make lint    ruff
 # make ops     compile mmcv's ops, which Mask R-CNN needs
@@ -18,7 +19,7 @@ DEMO_DET_DIR := work_dirs/mask_rcnn_vmamba_miniature
 # Waiting threads sleep. Spinning ones made training ten times slower where other programs used the same two cores.
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: demo demo-det test lint ops docs clean
+.PHONY: demo demo-det web test lint ops docs clean
 
 demo:
 	@$(PYTHON) tools/setup_env.py demo
@@ -33,6 +34,11 @@ demo-det:
 	$(RUN) tools/train.py $(DEMO_DET)
 	$(RUN) tools/test.py $(DEMO_DET) "$$(cat $(DEMO_DET_DIR)/last_checkpoint)"
 	$(RUN) tools/demo_det_report.py $(DEMO_DET) "$$(cat $(DEMO_DET_DIR)/last_checkpoint)"
+
+# ARGS are those of the page: make web ARGS='--port 8000'.
+web:
+	@$(PYTHON) tools/setup_env.py web
+	@$(RUN) tools/web.py $(ARGS)
 
 # Two workers, a file of tests to one of them, for many files prepare what all their tests use. ARGS are pytest's:
 # make test ARGS='tests/test_ops -x'; with -n 0 among them there are no workers.

@@ -22,7 +22,7 @@ FLOORS = (
     {'engine', 'miniature', 'timm'},
     {'preflight'},
     {'analysis', 'inference'},
-    {'export', 'zoo'},
+    {'export', 'web', 'zoo'},
     {'commands', 'doctor'},
     {'__init__'},
 )
@@ -124,7 +124,7 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None
     extras = project['optional-dependencies']
     always, commands = ({re.match(r'[\w-]+', line)[0] for line in lines}
                         for lines in (project['dependencies'], extras['commands']))  # fmt: skip
-    names = ('onedl', 'det', 'seg', 'large', 'safetensors', 'timm', 'export')
+    names = ('onedl', 'det', 'seg', 'large', 'safetensors', 'timm', 'export', 'web')
     others = {re.match(r'[\w-]+', line)[0] for name in names for line in extras[name]}
     imported = {DISTRIBUTIONS.get(name, name) for name in _outside() - LOOKED_FOR}
     assert imported <= always | commands | others, 'imported and not declared'

@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = _parser().parse_args(argv)
     check_device(args.device)
     keep_freed_memory()
-    limits = Limits(args.megabytes * 10**6, args.megapixels * 10**6)
+    limits = Limits(args.megabytes << 20, args.megapixels * 10**6)
     memory = int(args.memory * 10**9)
     serve(args.port, Path(args.work_dirs), limits, memory, args.device, lambda line: print(line, flush=True))
 

@@ -19,7 +19,7 @@ from .kept import Kept
 from .legend import legend
 from .offers import Offer, find_offers
 from .picture import paint
-from .seen import Seen
+from .seen import Seen, resized, shown_size
 from .sentences import on_page, sentence
 from .sources import Limits, fetch
 from .viewer import Advance, Viewer, sampled
@@ -72,7 +72,8 @@ class Handlers:
         """A new image, for the two tabs that look inside."""
         if file is None:
             return None, None
-        shown = np.ascontiguousarray(self._opened(file)[..., ::-1])
+        image = self._opened(file)
+        shown = np.ascontiguousarray(resized(image, shown_size(*image.shape[:2]))[..., ::-1])
         return shown, shown
 
     def describe(self, label: str | None) -> tuple:
@@ -145,7 +146,8 @@ class Handlers:
         viewer = self._viewer(label)
         if output is None:
             raise UserValueError(f'{viewer.offer.label} has no map, only a class token: choose another model')
-        at = (click.index[1] + 0.5) / image.shape[0], (click.index[0] + 0.5) / image.shape[1]
+        height, width = shown_size(*image.shape[:2])  # what was clicked
+        at = (click.index[1] + 0.5) / height, (click.index[0] + 0.5) / width
         picture, said = field_at(viewer, image, output, at)
         return picture, f'<div class="mm-note">{escape(said)}</div>'
 
@@ -181,7 +183,7 @@ class Handlers:
         return path
 
     def _opened(self, file: str | Path) -> np.ndarray:
-        """An image in the size that is shown, BGR."""
+        """An image, BGR, very large ones sampled."""
         path = self._checked(str(file))
         try:
             return sampled(path)

@@ -34,6 +34,6 @@ def on_page(handler: Callable) -> Callable:
         except Exception as error:  # noqa: BLE001  whatever it is, the page goes on
             if not isinstance(error, UserError):
                 traceback.print_exc()
-            raise gr.Error(sentence(error), duration=None, title='That did not work', print_exception=False) from error
+            raise gr.Error(sentence(error), duration=20, print_exception=False) from error
 
     return handled

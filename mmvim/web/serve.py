@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from mmvim.errors import UserModuleNotFoundError, UserOSError
@@ -46,15 +46,19 @@ class _Policy:
 
 @contextmanager
 def private_folder() -> Iterator[Path]:
-    """A temporary folder for everything that gradio writes, which is told of it before it is imported.
+    """A temporary folder for everything that is written; gradio is told of it before it is imported.
 
     Settings of gradio in the environment are taken out: the page is what its command line says.
     """
     for name in [name for name in os.environ if name.startswith('GRADIO_')]:
         del os.environ[name]
-    with TemporaryDirectory(prefix='mmvim-web-') as folder:
+    with tempfile.TemporaryDirectory(prefix='mmvim-web-') as folder:
         os.environ.update(GRADIO_TEMP_DIR=folder, GRADIO_ANALYTICS_ENABLED='False', HF_HUB_OFFLINE='1')
-        yield Path(folder)
+        os.environ['MPLCONFIGDIR'] = tempfile.tempdir = folder  # the caches of matplotlib and of others
+        try:
+            yield Path(folder)
+        finally:
+            tempfile.tempdir = None
 
 
 def free_port(first: int) -> int:

@@ -42,7 +42,7 @@ class Limits:
         """
         size = path.stat().st_size
         if size > self.bytes:
-            raise UserValueError(f'{path.name} has {size / 1e6:.0f} MB, and {self._said()}')
+            raise UserValueError(f'{path.name} has {size / 2**20:.0f} MB, and {self._said()}')
         try:
             pixels = count_pixels(path)
         except ValueError as error:
@@ -51,7 +51,9 @@ class Limits:
             raise UserValueError(f'{path.name} has {pixels / 1e6:.0f} megapixels, and {self._said()}')
 
     def _said(self) -> str:
-        return f'this page takes {self.bytes / 1e6:.0f} MB and {self.pixels / 1e6:.0f} megapixels (tools/web.py --help)'
+        return (
+            f'this page takes {self.bytes / 2**20:.0f} MB and {self.pixels / 1e6:.0f} megapixels (tools/web.py --help)'
+        )
 
 
 class _Redirects(HTTPRedirectHandler):

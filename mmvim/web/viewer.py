@@ -138,7 +138,8 @@ class Viewer:
 
     def _look_by_windows(self, path: Path, advance: Advance) -> Seen:
         start = clock()
-        shown = sampled(path)
+        image = sampled(path)
+        shown = resized(image, shown_size(*image.shape[:2]))
         read, total, done = clock(), 0, 0
 
         def begin(windows: int) -> None:
@@ -163,7 +164,8 @@ class Viewer:
 
     def _classify(self, path: Path) -> Seen:
         start = clock()
-        shown = sampled(path)
+        image = sampled(path)
+        shown = resized(image, shown_size(*image.shape[:2]))
         read = clock()
         inputs = self.inferencer.prepare(path)
         prepared = clock()
@@ -191,9 +193,9 @@ def timed_predict(inferencer: BaseInferencer, image: np.ndarray) -> tuple:
 
 
 def sampled(path: Path) -> np.ndarray:
-    """An image of any size in the size that is shown, (h, w, 3) uint8, BGR; read some rows at a time."""
+    """An image of any size, (h, w, 3) uint8, BGR; of a very large one every n-th pixel, read some rows at a time."""
     with open_rows(path) as rows:
         step = max(max(rows.height, rows.width) // (2 * LARGEST), 1)
         tops = range(0, rows.height, 64 * step)
         bands = [rows.read(top, min(top + 64 * step, rows.height))[::step, ::step] for top in tops]
-        return resized(np.concatenate(bands), shown_size(rows.height, rows.width))
+        return np.concatenate(bands)
