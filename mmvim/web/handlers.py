@@ -179,6 +179,8 @@ class Handlers:
         if file is None:
             raise UserValueError('there is no image yet: upload one, or take an example')
         path = Path(file)
+        if not path.is_file():
+            raise UserValueError('files are kept for an hour, and this one is gone: upload it again')
         self._limits.check(path)
         return path
 

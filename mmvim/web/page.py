@@ -11,10 +11,6 @@ from .handlers import NONE, Handlers
 from .upload import upload
 
 TITLE = 'mmvim: see what a model sees'
-CSS = Path(__file__).with_name('style.css')
-#: Fonts that the system has: no others are fetched.
-_FONTS = ('ui-sans-serif', 'system-ui', 'sans-serif')
-_MONO = ('ui-monospace', 'Consolas', 'monospace')
 _WAITING = 32  # requests in the queue
 _HOUR = 3600
 
@@ -23,18 +19,6 @@ _NOTHING_YET = (
     'trains a small Vim on it, in about five minutes; load this page again then. Published files belong into the '
     'folder <b>weights</b>: choose a model of the zoo, and the page says where its file is.</div>'
 )
-
-
-def theme() -> gr.Theme:
-    """The looks of the page."""
-    soft = gr.themes.Soft(primary_hue='indigo', font=_FONTS, font_mono=_MONO, text_size='sm', spacing_size='sm')
-    return soft.set(
-        block_title_background_fill='transparent',
-        block_title_padding='0',
-        block_title_text_color='*body_text_color',
-        block_label_background_fill='*background_fill_primary',
-        block_label_text_color='*body_text_color',
-    )
 
 
 def build_page(handlers: Handlers, examples: Sequence[Path]) -> gr.Blocks:

@@ -53,8 +53,10 @@ def private_folder() -> Iterator[Path]:
     for name in [name for name in os.environ if name.startswith('GRADIO_')]:
         del os.environ[name]
     with tempfile.TemporaryDirectory(prefix='mmvim-web-') as folder:
-        os.environ.update(GRADIO_TEMP_DIR=folder, GRADIO_ANALYTICS_ENABLED='False', HF_HUB_OFFLINE='1')
-        os.environ['MPLCONFIGDIR'] = tempfile.tempdir = folder  # the caches of matplotlib and of others
+        tempfile.tempdir = folder  # the caches of libraries, as of matplotlib
+        os.environ.update(
+            GRADIO_TEMP_DIR=folder, MPLCONFIGDIR=folder, GRADIO_ANALYTICS_ENABLED='False', HF_HUB_OFFLINE='1'
+        )
         try:
             yield Path(folder)
         finally:
@@ -117,7 +119,8 @@ def serve(
         from starlette.middleware.trustedhost import TrustedHostMiddleware
 
         from .handlers import Handlers
-        from .page import CSS, build_page, theme
+        from .page import build_page
+        from .style import CSS, theme
 
         taken = free_port(port)
         if taken != port:
@@ -144,7 +147,7 @@ def serve(
             allowed_paths=[str(folder)],
             app_kwargs={'middleware': guards, 'docs_url': None, 'redoc_url': None, 'openapi_url': None},
             theme=theme(),
-            css_paths=[CSS],
+            css=CSS,
         )
         say(f'the page is at http://{HOST}:{taken}  (Ctrl-C ends it)')
         try:
