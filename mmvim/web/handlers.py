@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
-from contextlib import redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from html import escape
 from pathlib import Path
-from threading import Event
+from threading import Event, Lock
 from time import perf_counter
 
 import gradio as gr
@@ -27,6 +28,7 @@ from .viewer import Advance, Viewer, sampled
 #: What the second list says where there is no second model.
 NONE = 'none'
 Shown = dict[str, Seen]
+_PATIENCE = 60  # seconds
 
 
 def _advancing(progress: gr.Progress, viewer: Viewer, stopped: Event) -> Advance:
@@ -57,6 +59,8 @@ class Handlers:
         self._limits = limits
         self._kept = Kept(memory, lambda offer: self._load(offer, device))
         self._running: dict[str | None, Event] = {}
+        self._at_work = Lock()
+        self._ended = False
 
     def offers(self) -> dict[str, Offer]:
         """What can be chosen now: training may have added something."""
@@ -79,8 +83,9 @@ class Handlers:
     def describe(self, label: str | None) -> tuple:
         """Load a model: what it is, or why it cannot be loaded, and its outputs and layers to choose from."""
         try:
-            viewer = self._viewer(label)
-            said, outputs, layers = viewer.describe(), outputs_of(viewer), layers_of(viewer)
+            with self._work():
+                viewer = self._viewer(label)
+                said, outputs, layers = viewer.describe(), outputs_of(viewer), layers_of(viewer)
             said = f'<div class="mm-note">{escape(said)}</div>'
         except Exception as error:  # noqa: BLE001  it stays on the page as long as the model is chosen
             said, outputs, layers = f'<div class="mm-warn">{sentence(error)}</div>', [], []
@@ -107,10 +112,12 @@ class Handlers:
         stopped = self._running[request.session_hash] = Event()
         shown: Shown = {}
         try:
-            for name in dict.fromkeys([label, second] if second != NONE else [label]):
-                viewer = self._viewer(name)
-                progress(0, desc=f'{name} is looking')
-                shown[viewer.offer.label] = viewer.look(path, windows, _advancing(progress, viewer, stopped))
+            names = [label, second] if second != NONE else [label]
+            with self._work():
+                for name in dict.fromkeys(names):
+                    viewer = self._viewer(name)
+                    progress(0, desc=f'{name} is looking')
+                    shown[viewer.offer.label] = viewer.look(path, windows, _advancing(progress, viewer, stopped))
         finally:
             self._running.pop(request.session_hash, None)
         return (shown, *self.draw(shown, threshold, opacity))
@@ -139,26 +146,42 @@ class Handlers:
         if request.session_hash in self._running:
             self._running[request.session_hash].set()
 
+    def end(self) -> None:
+        """Stop all windows, and wait for what a model computes: its threads must not outlive Python."""
+        self._ended = True
+        for stopped in list(self._running.values()):
+            stopped.set()
+        if self._at_work.acquire(timeout=_PATIENCE):
+            self._at_work.release()
+
+    @contextmanager
+    def _work(self) -> Iterator[None]:
+        """While a model computes, which no other does then."""
+        with self._at_work:
+            if self._ended:
+                raise UserValueError('the page is closed')
+            yield
+
     @on_page
     def field(self, file: str | None, label: str | None, output: str | None, click: gr.SelectData) -> tuple:
         """The receptive field at a clicked pixel."""
         image = self._opened(self._checked(file))
-        viewer = self._viewer(label)
         if output is None:
-            raise UserValueError(f'{viewer.offer.label} has no map, only a class token: choose another model')
+            raise UserValueError(f'{label} has no map, only a class token: choose another model')
         height, width = shown_size(*image.shape[:2])  # what was clicked
         at = (click.index[1] + 0.5) / height, (click.index[0] + 0.5) / width
-        picture, said = field_at(viewer, image, output, at)
+        with self._work():
+            picture, said = field_at(self._viewer(label), image, output, at)
         return picture, f'<div class="mm-note">{escape(said)}</div>'
 
     @on_page
     def walks(self, file: str | None, label: str | None, layer: str | None) -> tuple:
         """What each walk contributes at a layer."""
         image = self._opened(self._checked(file))
-        viewer = self._viewer(label)
         if layer is None:
-            raise UserValueError(f'{viewer.offer.label} has no layer that scans: choose another model')
-        pictures, said = walks_at(viewer, image, layer)
+            raise UserValueError(f'{label} has no layer that scans: choose another model')
+        with self._work():
+            pictures, said = walks_at(self._viewer(label), image, layer)
         columns = 2 if len(pictures) <= 2 else 4
         return gr.update(value=pictures, columns=columns), f'<div class="mm-note">{escape(said)}</div>'
 

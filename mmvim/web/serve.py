@@ -125,7 +125,8 @@ def serve(
         taken = free_port(port)
         if taken != port:
             say(f'port {port} is in use: {taken} is taken instead')
-        page = build_page(Handlers(work_dirs, folder, limits, memory, device), draw_examples(folder))
+        handlers = Handlers(work_dirs, folder, limits, memory, device)
+        page = build_page(handlers, draw_examples(folder))
         # A page elsewhere that gives itself this machine's address is turned away by its name.
         guards = [Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, 'localhost']), Middleware(_Policy)]
         page.launch(
@@ -153,5 +154,6 @@ def serve(
         try:
             ended.wait()
         finally:
+            handlers.end()
             page.close(verbose=False)
     say('the page is closed; its temporary files are removed')
