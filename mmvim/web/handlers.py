@@ -166,22 +166,24 @@ class Handlers:
     def field(self, file: str | None, label: str | None, output: str | None, click: gr.SelectData) -> tuple:
         """The receptive field at a clicked pixel."""
         image = self._opened(self._checked(file))
-        if output is None:
-            raise UserValueError(f'{label} has no map, only a class token: choose another model')
         height, width = shown_size(*image.shape[:2])  # what was clicked
         at = (click.index[1] + 0.5) / height, (click.index[0] + 0.5) / width
         with self._work():
-            picture, said = field_at(self._viewer(label), image, output, at)
+            viewer = self._viewer(label)
+            if output is None:
+                raise UserValueError(f'{label} has no map, only a class token: choose another model')
+            picture, said = field_at(viewer, image, output, at)
         return picture, f'<div class="mm-note">{escape(said)}</div>'
 
     @on_page
     def walks(self, file: str | None, label: str | None, layer: str | None) -> tuple:
         """What each walk contributes at a layer."""
         image = self._opened(self._checked(file))
-        if layer is None:
-            raise UserValueError(f'{label} has no layer that scans: choose another model')
         with self._work():
-            pictures, said = walks_at(self._viewer(label), image, layer)
+            viewer = self._viewer(label)
+            if layer is None:
+                raise UserValueError(f'{label} has no layer that scans: choose another model')
+            pictures, said = walks_at(viewer, image, layer)
         columns = 2 if len(pictures) <= 2 else 4
         return gr.update(value=pictures, columns=columns), f'<div class="mm-note">{escape(said)}</div>'
 
