@@ -2,6 +2,7 @@
 # make demo-det  the same for Mask R-CNN on a small VMamba; compiles mmcv's ops first, once
 # make demo-clip  images and captions: a small VMamba learns which caption belongs to a scene, and is asked
 # make demo-pretrain  a small VMamba pretrained on 4,000 scenes without labels, and what that is worth with 100 labelled ones
+# make web     a page on this machine that shows what models see; trains nothing, make demo does
 # make test    every test, after setting up what they need
 # make lint    ruff
 # make ops     compile mmcv's ops, which Mask R-CNN needs
@@ -23,7 +24,7 @@ PRETRAIN := simmim_vmamba_miniature upernet_vmamba_miniature_simmim upernet_vmam
 # Waiting threads sleep. Spinning ones made training ten times slower where other programs used the same two cores.
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: demo demo-det demo-clip demo-pretrain test lint ops docs clean
+.PHONY: demo demo-det demo-clip demo-pretrain web test lint ops docs clean
 
 demo:
 	@$(PYTHON) tools/setup_env.py demo
@@ -51,6 +52,11 @@ demo-pretrain:
 	$(RUN) tools/make_miniature.py ade20k --out data/ade_miniature_100 --train 100 --val 200
 	for config in $(PRETRAIN); do $(RUN) tools/train.py configs/demo/$$config.py || exit; done
 	$(RUN) tools/demo_pretrain_report.py
+
+# ARGS are those of the page: make web ARGS='--port 8000'.
+web:
+	@$(PYTHON) tools/setup_env.py web
+	@$(RUN) tools/web.py $(ARGS)
 
 # Two workers, a file of tests to one of them, for many files prepare what all their tests use. ARGS are pytest's:
 # make test ARGS='tests/test_ops -x'; with -n 0 among them there are no workers.

@@ -22,7 +22,7 @@ FLOORS = (
     {'engine', 'miniature', 'timm'},
     {'preflight'},
     {'analysis', 'inference'},
-    {'export', 'zoo'},
+    {'export', 'web', 'zoo'},
     {'commands', 'doctor'},
     {'__init__'},
 )

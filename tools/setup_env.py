@@ -1,6 +1,6 @@
 """Prepare the environment of a checkout, ``.venv``, for one goal of the Makefile.
 
-    python3 tools/setup_env.py lint|docs|demo|demo-det|demo-clip|ops|test
+    python3 tools/setup_env.py lint|docs|demo|demo-det|demo-clip|web|ops|test
 
 Every step that is done is remembered in ``.venv/mmvim-setup.json`` and done again only when what it depends on has
 changed. A step that was interrupted is found out by the next call, which then starts the environment anew.
@@ -33,6 +33,7 @@ STATE = VENV / 'mmvim-setup.json'
 CONSTRAINTS = ROOT / 'constraints.txt'
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 10), (3, 13)
 OLDEST_TORCH = (2, 4)
+BROWSERS = ('chromium', 'chromium-browser', 'google-chrome')
 
 
 class SetupError(RuntimeError):
@@ -283,6 +284,22 @@ def install_elsewhere(constraints: Path) -> None:
     pip('--python', ELSEWHERE / 'bin' / 'python', 'install', '-c', constraints, *packages)
 
 
+def install_chromium() -> None:
+    """The browser in which the page of ``make web`` is tested, unless there is one: Debian's, where that can be done.
+
+    Where it cannot, the other tests run all the same.
+    """
+    if any(map(shutil.which, BROWSERS)):
+        return
+    if os.geteuid() or not shutil.which('apt-get'):
+        say('tests/test_web needs Chromium: as root on Debian, apt-get install chromium; elsewhere one of')
+        say(f'    {", ".join(BROWSERS)} on the PATH. Without it these tests fail.')
+        return
+    say("installing Debian's Chromium, in which the page is tested: about 100 MB, 400 MB on disk")
+    run('apt-get', 'update', '-qq')
+    run('apt-get', 'install', '-y', '-qq', '--no-install-recommends', 'chromium', DEBIAN_FRONTEND='noninteractive')
+
+
 def prepare(goal: str) -> None:
     """Do what ``goal`` needs and has not been done."""
     check_python()
@@ -306,7 +323,8 @@ def prepare(goal: str) -> None:
     if wheel or 'mmcv' not in state.entries:
         state.step('mmcv', str(wheel), lambda: install_mmcv(wheel))
 
-    extra = {'test': 'test', 'demo-det': 'det', 'demo-clip': 'onedl,pretrain'}.get(goal, 'seg')
+    page = f'{"det," if wheel else ""}seg,large,web'  # detectors need the ops, which are not compiled for the page
+    extra = {'test': 'test', 'demo-det': 'det', 'demo-clip': 'onedl,pretrain', 'web': page}.get(goal, 'seg')
     if 'package [test]' in state.entries:
         extra = 'test'
     package = digest(CONSTRAINTS, ROOT / 'pyproject.toml', ROOT / 'setup.py')
@@ -315,6 +333,7 @@ def prepare(goal: str) -> None:
     if goal == 'test':
         basis = f'{torch} {digest(CONSTRAINTS)}'
         state.step('elsewhere', basis, lambda: install_elsewhere(constraints))
+        install_chromium()
 
     sources = digest(*(path for path in sorted(ROOT.glob('kernels/**/*')) if path.is_file() and path.suffix != '.pyc'))
     wanted = f'{os.environ.get("MMVIM_BUILD", "auto")} {os.environ.get("CXX", "")} {sources}'
@@ -326,7 +345,7 @@ def prepare(goal: str) -> None:
 def main() -> int:
     """Prepare the environment for the goal on the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('goal', choices=['lint', 'docs', 'demo', 'demo-det', 'demo-clip', 'ops', 'test'])
+    parser.add_argument('goal', choices=['lint', 'docs', 'demo', 'demo-det', 'demo-clip', 'web', 'ops', 'test'])
     try:
         prepare(parser.parse_args().goal)
     except SetupError as error:

@@ -36,8 +36,8 @@ class Field:
         self.centre = tuple(int(self.values.sum(axis).cumsum().searchsorted(0.5)) for axis in (1, 0))
 
 
-def receptive_field(model: nn.Module, images: Iterable[Tensor]) -> Field:
-    """Size of the gradient of the middle of the last map with respect to each pixel.
+def receptive_field(model: nn.Module, images: Iterable[Tensor], at: tuple[float, float] = (0.5, 0.5)) -> Field:
+    """Size of the gradient of one place of the last map, by default its middle, with respect to each pixel.
 
     Of the map's channels the positive parts are added: the plain sum of what a LayerNorm gives is a constant. Sizes of
     the gradient are added over colours and averaged over images.
@@ -45,9 +45,10 @@ def receptive_field(model: nn.Module, images: Iterable[Tensor]) -> Field:
     Args:
         model: Gives a tuple of maps (1, C, h, w).
         images: (1, 3, H, W) each, all of one size.
+        at: The place, as parts of the map's height and width from its upper left corner: 0 to 1.
 
     Raises:
-        ValueError: If the middle of the last map depends on no pixel.
+        ValueError: If that place of the last map depends on no pixel.
     """
     model.eval()  # on its own: mmdet's return nothing
     total = 0.0
@@ -55,11 +56,12 @@ def receptive_field(model: nn.Module, images: Iterable[Tensor]) -> Field:
         image = image.detach().requires_grad_()
         last = model(image)[-1]
         rows, columns = last.shape[2:]
-        middle = last[:, :, rows // 2, columns // 2].relu().sum()
-        (gradient,) = torch.autograd.grad(middle, image)
+        row, column = (min(int(part * side), side - 1) for part, side in zip(at, (rows, columns), strict=True))
+        place = last[:, :, row, column].relu().sum()
+        (gradient,) = torch.autograd.grad(place, image)
         total = total + gradient.abs().sum((0, 1)).double().cpu().numpy()
     if not np.sum(total) > 0:
-        raise UserValueError('the middle of the last map does not depend on the image')
+        raise UserValueError('that place of the last map does not depend on the image')
     return Field(total)
 
 

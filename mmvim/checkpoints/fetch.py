@@ -53,14 +53,26 @@ def locate(source: str | Path) -> Path:
     )
 
 
+def find_downloaded(address: str) -> Path | None:
+    """The file of an address if it is on this machine: in ``weights/``, or downloaded before."""
+    return next((path for path in (WEIGHTS / _file_name(address), _cached(address)) if path.is_file()), None)
+
+
+def _file_name(address: str) -> str:
+    return Path(unquote(urlparse(address).path)).name
+
+
+def _cached(address: str) -> Path:
+    return Path(torch.hub.get_dir(), 'checkpoints', _file_name(address))
+
+
 def _locate_address(address: str) -> Path:
-    name = Path(unquote(urlparse(address).path)).name
-    if not name:
+    if not _file_name(address):
         raise UserValueError(f'{address} names no file: give the address of the checkpoint itself')
-    cached = Path(torch.hub.get_dir(), 'checkpoints', name)
-    for path in (WEIGHTS / name, cached):
-        if path.is_file():
-            return path
+    found = find_downloaded(address)
+    if found:
+        return found
+    cached = _cached(address)
     together = torch.distributed.is_available() and torch.distributed.is_initialized()
     try:
         if not together or torch.distributed.get_rank() == 0:

@@ -46,6 +46,14 @@ def test_field_of_a_convolution() -> None:
     assert smallest_square(field, 0.3) == (slice(15, 18), slice(15, 18))
 
 
+@pytest.mark.parametrize(('at', 'place'), [((0, 0), (0, 0)), ((0.25, 0.5), (8, 16)), ((1, 1), (31, 31))])
+def test_field_of_another_place(at: tuple[float, float], place: tuple[int, int]) -> None:
+    values = receptive_field(Box(5), rendered(1, 32), at).values
+    rows, columns = np.nonzero(values)
+    assert (rows.min(), rows.max()) == (max(place[0] - 2, 0), min(place[0] + 2, 31))
+    assert (columns.min(), columns.max()) == (max(place[1] - 2, 0), min(place[1] + 2, 31))
+
+
 def test_square_is_cut_at_the_edge() -> None:
     values = np.zeros((10, 20))
     values[1, 3] = 1

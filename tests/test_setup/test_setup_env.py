@@ -135,3 +135,31 @@ def test_progress_of_the_compiler(
         setup_env.follow_compiler(command, {}, log)
     assert log.read_text().splitlines() == lines
     assert '1/2 objects' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ('there', 'user', 'commands'),
+    [
+        ({'chromium', 'apt-get'}, 0, []),
+        ({'google-chrome'}, 1000, []),
+        ({'apt-get'}, 0, ['apt-get update', 'apt-get install']),
+        ({'apt-get'}, 1000, []),
+        (set(), 0, []),
+    ],
+)
+def test_chromium_is_installed_where_that_can_be_done(
+    setup_env: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+    there: set[str],
+    user: int,
+    commands: list[str],
+) -> None:
+    done = []
+    monkeypatch.setattr(setup_env.shutil, 'which', lambda name: name if name in there else None)
+    monkeypatch.setattr(setup_env.os, 'geteuid', lambda: user)
+    monkeypatch.setattr(setup_env, 'run', lambda *words, **_: done.append(' '.join(words[:2])))
+    setup_env.install_chromium()
+    assert done == commands
+    said = capsys.readouterr().out
+    assert ('tests/test_web needs Chromium' in said) == (not commands and not there & set(setup_env.BROWSERS))
