@@ -19,6 +19,7 @@ from mmvim.files import write_whole
 from .erf import SHARES, area, draw_field
 from .measure import markdown
 from .robustness import field_of
+from .study import spread
 
 _COLOURS = {'mamba': '#1f5fa8', 'random': '#c8553d', 'zero': '#3a8f5c', 'xavier': '#8a5bb5', 'he': '#b8860b'}
 _TITLES = {'silu': 'SiLU', 'gelu': 'GELU', 'relu': 'ReLU', 'xavier': 'Xavier', 'he': 'He'}
@@ -48,13 +49,6 @@ def write(results: Results, budget: dict[str, Any], about: dict[str, str], folde
     write_whole(paths[1], json.dumps({'about': about, 'budget': budget, 'rows': rows}, indent=2) + '\n')
     draw(results).savefig(paths[2], dpi=100)
     return paths
-
-
-def spread(values: Sequence[float]) -> str:
-    """Mean and standard deviation; of a single value itself."""
-    if len(values) == 1:
-        return f'{values[0]:.1f}'
-    return f'{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f}'
 
 
 def _values(results: Results, key: str) -> list[str]:

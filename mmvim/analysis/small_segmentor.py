@@ -17,7 +17,7 @@ from torch import nn
 from mmvim.engine.cpu import set_up_cpu
 from mmvim.engine.quiet import quiet
 from mmvim.engine.runner import Runner
-from mmvim.errors import UserModuleNotFoundError
+from mmvim.errors import UserFileExistsError, UserModuleNotFoundError, UserOSError
 from mmvim.miniature.data_sets import ensure_miniature
 from mmvim.paths import CONFIGS
 from mmvim.preflight.finding import demand
@@ -42,20 +42,31 @@ class Budget:
     """
 
     iterations: int
-    batch: int = 16
+    batch: int = 8
     crop: int = 64
     rate: float = 2e-3
     train: int = 400
     val: int = 80
     side: int = 128
 
-    def draw(self, folder: Path) -> None:
-        """See that the images are in a folder, drawn now or there already.
 
-        Raises:
-            FileExistsError: If something else is there.
-        """
-        ensure_miniature('ade20k', folder, train=self.train, val=self.val, size=(self.side, self.side))
+def ensure_images(folder: Path, train: int, val: int, side: int) -> None:
+    """See that images are in a folder, drawn now or there already.
+
+    Raises:
+        FileExistsError: If something else is there.
+        OSError: If it cannot be written.
+    """
+    try:
+        ensure_miniature('ade20k', folder, train=train, val=val, size=(side, side))
+    except UserFileExistsError as error:
+        raise UserFileExistsError(
+            f'{folder} holds something else than {train} and {val} drawn images of {side} x {side}: '
+            'name another folder with --data'
+        ) from error
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserOSError(f'{folder} cannot be written ({reason}): name another folder with --data') from error
 
 
 def require_mmseg() -> None:
@@ -71,7 +82,7 @@ def config(data: Path, model: Mapping[str, Any], budget: Budget, seed: int) -> C
     """The demo's config with another model and budget.
 
     Args:
-        data: Folder that :meth:`Budget.draw` filled.
+        data: Folder that :func:`ensure_images` filled.
         model: ``backbone``, ``in_channels`` of its four maps for the head, and a ``neck`` if they are no pyramid.
         budget: Of the training.
         seed: Of weights, crops and their order.

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-from collections.abc import Callable, Iterable, Mapping
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
 import mmengine
 import torch
+from rich.console import Console
 
 from mmvim.errors import UserFileExistsError, UserOSError
 from mmvim.files import write_whole
@@ -92,6 +94,58 @@ class Study:
 
     def _file(self, name: str) -> Path:
         return self.folder / 'runs' / f'{name}.json'
+
+
+def carry_out(
+    study: Study,
+    jobs: Mapping[str, tuple],
+    function: Callable[..., dict[str, Any]],
+    workers: int,
+    sentence: Callable[[dict[str, Any]], str],
+    console: Console,
+) -> tuple[list[dict[str, Any]], int]:
+    """Do what is not finished, in processes of one thread each, and say how it goes.
+
+    Args:
+        study: Keeps the results.
+        jobs, function, workers: As in :meth:`Study.run`.
+        sentence: What is told of a result.
+        console: Where it is told.
+
+    Returns:
+        All results that are there, and the exit code of the command: 1 if a run failed, 130 after Ctrl-C.
+    """
+    torch.set_num_threads(1)  # in the processes too
+    failed: list[str] = []
+    done = len(study.finished(jobs))
+    if done:
+        console.print(f'{done} of {len(jobs)} runs are in {study.folder} already')
+
+    def report(name: str, result: dict[str, Any] | Exception) -> None:
+        nonlocal done
+        if isinstance(result, Exception):
+            failed.append(name)
+            console.print(f'{name} failed: {type(result).__name__}: {result}')
+        else:
+            done += 1
+            console.print(f'[{done}/{len(jobs)}] {name}: {sentence(result)}')
+
+    code = 0
+    try:
+        study.run(jobs, function, workers, report)
+    except KeyboardInterrupt:
+        console.print('interrupted; the same command goes on from here')
+        code = 130
+    if failed:
+        console.print(f'{len(failed)} of {len(jobs)} runs failed; the same command tries them again')
+    return list(study.finished(jobs).values()), code or bool(failed)
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean and standard deviation; of a single value itself."""
+    if len(values) == 1:
+        return f'{values[0]:.1f}'
+    return f'{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f}'
 
 
 def _read(path: Path) -> dict[str, Any] | None:

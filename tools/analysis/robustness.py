@@ -16,19 +16,17 @@ import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-import torch
 from rich.console import Console
 
 from mmvim.analysis.measure import machine
 from mmvim.analysis.robustness import ACTIVATIONS, ARCH, INITS, plan, train
 from mmvim.analysis.robustness_report import show, write
-from mmvim.analysis.small_segmentor import Budget, require_mmseg
-from mmvim.analysis.study import Study
+from mmvim.analysis.small_segmentor import Budget, ensure_images, require_mmseg
+from mmvim.analysis.study import Study, carry_out
 from mmvim.commands import run_tool
 
-FULL = {'seeds': 3, 'iterations': 600, 'out': Path('work_dirs/robustness')}
+FULL = {'seeds': 3, 'iterations': 300, 'out': Path('work_dirs/robustness')}
 QUICK = {'seeds': 2, 'iterations': 150, 'out': Path('work_dirs/robustness_quick')}
 
 
@@ -55,34 +53,18 @@ def main() -> None:
     require_mmseg()
     budget, runs = Budget(args.iterations), plan(args.inits, args.activations, args.seeds)
     study = Study(args.out, {**asdict(budget), 'arch': ARCH})
-    budget.draw(args.data)
-    torch.set_num_threads(1)  # in the processes too
-    names = [run.name for run in runs]
-    about = {**machine(), 'processes': str(args.workers), 'command': shlex.join(['python', *sys.argv])}
-    console, done = Console(soft_wrap=True, highlight=False), len(study.finished(names))
-    if done:
-        console.print(f'{done} of {len(runs)} runs are in {study.folder} already')
-    failed: list[str] = []
-
-    def report(name: str, result: dict[str, Any] | Exception) -> None:
-        if isinstance(result, Exception):
-            failed.append(f'{name}: {result}')
-            console.print(f'failed: {failed[-1]}')
-            return
-        finished = len(study.finished(names))
-        console.print(f'[{finished}/{len(runs)}] {name}: mIoU {result["mIoU"]:.1f} %, {result["seconds"]:.0f} s')
-
-    try:
-        study.run({run.name: (run, budget, args.data) for run in runs}, train, args.workers, report)
-    except KeyboardInterrupt:
-        console.print('interrupted; the same command goes on from here')
-    results = list(study.finished(names).values())
+    ensure_images(args.data, budget.train, budget.val, budget.side)
+    console = Console(soft_wrap=True, highlight=False)
+    results, code = carry_out(
+        study, {run.name: (run, budget, args.data) for run in runs}, train, args.workers,
+        lambda result: f'mIoU {result["mIoU"]:.1f} %, {result["seconds"]:.0f} s', console,
+    )  # fmt: skip
     if results:
         show(results, console)
+        about = {**machine(), 'processes': str(args.workers), 'command': shlex.join(['python', *sys.argv])}
         for path in write(results, study.budget, about, study.folder):
             console.print(str(path))
-    if len(results) < len(runs):
-        raise SystemExit(1 if failed else 130)
+    raise SystemExit(code)
 
 
 if __name__ == '__main__':
