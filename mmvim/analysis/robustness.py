@@ -24,7 +24,7 @@ SCANS = ('mamba', 'random', 'zero')
 #: Of the linear layers, by mmengine's initialisers; scans start as Mamba's.
 LINEAR = {
     'xavier': {'type': 'Xavier', 'layer': 'Linear', 'distribution': 'uniform'},
-    'he': {'type': 'Kaiming', 'layer': 'Linear', 'distribution': 'normal', 'nonlinearity': 'relu'},
+    'he': {'type': 'Kaiming', 'layer': 'Linear', 'distribution': 'normal', 'mode': 'fan_in'},
 }
 INITS = (*SCANS, *LINEAR)
 ACTIVATIONS = ('silu', 'gelu', 'relu')

@@ -27,7 +27,7 @@ from mmvim.commands import run_tool
 from mmvim.miniature.scenes import SMALLEST_SIDE
 
 SIZES = (128, 192, 256, 384, 512)
-FULL = {'seeds': 3, 'iterations': 400, 'out': Path('work_dirs/resolution')}
+FULL = {'seeds': 3, 'iterations': 300, 'out': Path('work_dirs/resolution')}
 QUICK = {'seeds': 1, 'iterations': 150, 'out': Path('work_dirs/resolution_quick')}
 
 
@@ -52,7 +52,7 @@ def main() -> None:
     if min(args.seeds, args.iterations, args.workers) < 1 or min(args.sizes) < SMALLEST_SIDE:
         parser.error(f'--seeds, --iterations and --workers are 1 or more, --sizes {SMALLEST_SIDE} or more')
     require_mmseg()
-    budget, sizes = Budget(args.iterations, batch=4, crop=128, val=24), sorted(set(args.sizes))
+    budget, sizes = Budget(args.iterations, batch=4, crop=128, val=16), sorted(set(args.sizes))
     runs = plan(args.models, args.seeds)
     study = Study(args.out, {**asdict(budget), 'sizes': sizes})
     draw_all(args.data, budget, sizes)
