@@ -26,7 +26,7 @@ _KINDS = {'drawn': 'mIoU, drawn at this size', 'enlarged': 'mIoU, enlarged to it
 def show(results: Results, console: Console) -> None:
     """Print mIoU and time, a row per model and size."""
     rows = _table(results)
-    table = Table(*rows[0], title='mIoU in percent, mean over seeds ± standard deviation', title_justify='left')
+    table = Table(*rows[0], title='mIoU in percent, mean ± standard deviation of the seeds', title_justify='left')
     for row, following in zip(rows, [*rows[1:], None], strict=True):
         table.add_row(*row.values(), end_section=following is None or following['model'] != row['model'])
     console.print(table)

@@ -31,7 +31,7 @@ Results = Sequence[dict[str, Any]]
 def show(results: Results, console: Console) -> None:
     """Print mIoU with its spread, a row per initialisation, a column per activation."""
     rows = _table(results)
-    table = Table(*rows[0], title='mIoU in percent, mean over seeds ± standard deviation', title_justify='left')
+    table = Table(*rows[0], title='mIoU in percent, mean ± standard deviation of the seeds', title_justify='left')
     for row in rows:
         table.add_row(*row.values())
     console.print(table)
@@ -70,7 +70,6 @@ def _table(results: Results) -> list[dict[str, str]]:
         for act in _values(results, 'activation'):
             found = [result['mIoU'] for result in _of(results, init=init, activation=act)]
             row[_title(act)] = spread(found) if found else ''
-        row['all'] = spread([result['mIoU'] for result in _of(results, init=init)])
         rows.append(row)
     return rows
 
