@@ -112,6 +112,16 @@ def test_study_keeps_what_is_finished_and_goes_on(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / 'study/runs').iterdir()) == ['one.json', 'three.json']
 
 
+def test_ctrl_c_keeps_what_is_finished(tmp_path: Path) -> None:
+    def stop(result: dict) -> str:
+        raise KeyboardInterrupt
+
+    jobs = {'one': ([('mIoU', 1)],), 'two': ([('mIoU', 2)],), 'three': ([('mIoU', 3)],)}
+    with Console(file=(tmp_path / 'said').open('w')) as console:
+        assert carry_out(Study(tmp_path, {}), jobs, dict, 1, stop, console) == ([{'mIoU': 1}], 130)
+    assert [path.name for path in (tmp_path / 'runs').iterdir()] == ['one.json']
+
+
 def test_budgets_are_not_mixed(tmp_path: Path) -> None:
     Study(tmp_path, {'iterations': 5, 'batch': 2})
     with pytest.raises(FileExistsError, match='holds runs with iterations=5, asked for were such with iterations=6;'):
