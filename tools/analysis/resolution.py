@@ -4,7 +4,7 @@
 
 Trains small models on drawn scenes of 128 x 128 pixels, then tests them on scenes drawn at each size, and on the
 training's size enlarged to it. Position embeddings are resized as the models do it. Finished runs are kept: the same
-command goes on after an interruption. Takes about 8 minutes on 2 cores, with --quick about 2.
+command goes on after an interruption. Takes about 5 minutes on 2 cores, with --quick about 1.
 """
 
 from __future__ import annotations
