@@ -173,7 +173,7 @@ def draw(rows: list[dict[str, Any]], about: dict[str, str]) -> Figure:
         for name in dict.fromkeys(row['model'] for row in rows):
             mine = [row for row in rows if row['model'] == name]
             sizes, values = [row['size'] for row in mine], [row[key] / unit for row in mine]
-            colour = _colour(mine[0]['title'])
+            colour = colour_of(mine[0]['title'])
             style = '--' if name.endswith('naive') else '-'
             axis.plot(sizes, values, style, color=colour, marker='o', markersize=4, linewidth=1.8)
             text = f'{mine[0]["title"]} ({mine[0]["parameters"] / 1e6:.0f}M)'
@@ -189,7 +189,8 @@ def draw(rows: list[dict[str, Any]], about: dict[str, str]) -> Figure:
     return figure
 
 
-def _colour(title: str) -> str:
+def colour_of(title: str) -> str:
+    """The colour of a model in every picture, by its name in tables."""
     colours = {key: colour for family in FAMILIES.values() for key, colour in family.colours.items()}
     return colours.get(re.split('[-,]', title)[0], 'black')
 

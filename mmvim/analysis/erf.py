@@ -131,7 +131,7 @@ def draw(rows: dict[str, dict[str, Field]]) -> Figure:
                 axis.set_frame_on(False)
                 axis.text(0.5, 0.5, 'no weights given', ha='center', transform=axis.transAxes, color='grey')
                 continue
-            drawn = _draw_field(axis, row[name])
+            drawn = draw_field(axis, row[name])
             held = [f'{100 * share:.0f} % in {100 * area(row[name], share):.1f} %' for share in SHARES]
             axis.set_xlabel('   '.join(held), fontsize=10)
     for axis, name in zip(grid[0], names, strict=True):
@@ -146,7 +146,8 @@ def draw(rows: dict[str, dict[str, Field]]) -> Figure:
     return figure
 
 
-def _draw_field(axis: Axes, field: Field) -> AxesImage:
+def draw_field(axis: Axes, field: Field) -> AxesImage:
+    """Draw one field, with the squares that hold :data:`SHARES`."""
     height, width = field.values.shape
     block = max(round(max(height, width) / _PIXELS), 1)
     small = field.values[: height // block * block, : width // block * block]
