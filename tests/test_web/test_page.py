@@ -137,7 +137,7 @@ def visit(server: Server, browser: Browser) -> Page:
             else server.outside.append(request.url))  # fmt: skip
     page.goto(server.address)
     expect(page.locator('#about')).to_contain_text('parameters')
-    expect(page.locator('#image img').first).to_be_visible(timeout=WAIT)
+    expect(page.locator('#image img').first).to_be_visible()
     return page
 
 
