@@ -20,7 +20,7 @@ from .measure import markdown
 from .study import spread
 
 Results = Sequence[dict[str, Any]]
-_KINDS = {'drawn': 'mIoU, drawn at this size', 'enlarged': 'mIoU, enlarged to it', 'ms': 'ms per image'}
+_KINDS = {'drawn': 'mIoU, drawn at this size', 'enlarged': 'mIoU, enlarged to it', 'ms': 'processor, ms per image'}
 
 
 def show(results: Results, console: Console) -> None:
@@ -82,7 +82,7 @@ def draw(results: Results, trained: int) -> Figure:
     titles = {
         'drawn': 'mIoU in percent, scenes drawn at this size:\nlarger objects, textures as fine as ever',
         'enlarged': f'mIoU in percent, scenes of {trained} x {trained} enlarged:\nlarger objects, coarser textures',
-        'ms': 'time of one image, ms,\none thread, best of all seeds',
+        'ms': 'processor time of one image, ms,\none thread, best of all seeds',
     }
     for axis, (kind, title) in zip(figure.subplots(1, 3), titles.items(), strict=True):
         for model, sizes in _series(results, kind).items():

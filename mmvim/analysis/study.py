@@ -138,7 +138,7 @@ def carry_out(
         code = 130
     if failed:
         console.print(f'{len(failed)} of {len(jobs)} runs failed; the same command tries them again')
-    return list(study.finished(jobs).values()), code or bool(failed)
+    return list(study.finished(jobs).values()), code or int(bool(failed))
 
 
 def spread(values: Sequence[float]) -> str:

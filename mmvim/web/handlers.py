@@ -165,7 +165,7 @@ class Handlers:
     @on_page
     def field(self, file: str | None, label: str | None, output: str | None, click: gr.SelectData) -> tuple:
         """The receptive field at a clicked pixel."""
-        image = self._opened(self._checked(file))
+        image = self._opened(file)
         height, width = shown_size(*image.shape[:2])  # what was clicked
         at = (click.index[1] + 0.5) / height, (click.index[0] + 0.5) / width
         with self._work():
@@ -178,7 +178,7 @@ class Handlers:
     @on_page
     def walks(self, file: str | None, label: str | None, layer: str | None) -> tuple:
         """What each walk contributes at a layer."""
-        image = self._opened(self._checked(file))
+        image = self._opened(file)
         with self._work():
             viewer = self._viewer(label)
             if layer is None:
@@ -209,10 +209,6 @@ class Handlers:
         self._limits.check(path)
         return path
 
-    def _opened(self, file: str | Path) -> np.ndarray:
+    def _opened(self, file: str | None) -> np.ndarray:
         """An image, BGR, very large ones sampled."""
-        path = self._checked(str(file))
-        try:
-            return sampled(path)
-        except ValueError as error:
-            raise UserValueError(str(error).replace(str(path), path.name)) from error
+        return sampled(self._checked(file))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from collections.abc import Callable
 from functools import wraps
@@ -13,10 +14,12 @@ import gradio as gr
 from mmvim.engine.oom import is_out_of_memory
 from mmvim.errors import UserError
 
+from .sources import PREFIX
+
 
 def sentence(error: Exception) -> str:
     """What the page says of an error, as HTML."""
-    text = ' '.join(str(error).split())
+    text = re.sub(rf'\S*{PREFIX}\S*/', '', ' '.join(str(error).split()))  # where uploads are is nobody's matter
     if is_out_of_memory(error):
         text = 'this needs more memory than there is: take a smaller image or a smaller model'
     elif not isinstance(error, (UserError, ValueError, OSError)):

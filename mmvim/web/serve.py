@@ -15,7 +15,7 @@ from typing import Any
 
 from mmvim.errors import UserModuleNotFoundError, UserOSError
 
-from .sources import Limits, draw_examples
+from .sources import PREFIX, Limits, draw_examples
 
 HOST = '127.0.0.1'
 _PORTS = 100  # that are tried, from the first on
@@ -52,7 +52,7 @@ def private_folder() -> Iterator[Path]:
     """
     for name in [name for name in os.environ if name.startswith('GRADIO_')]:
         del os.environ[name]
-    with tempfile.TemporaryDirectory(prefix='mmvim-web-') as folder:
+    with tempfile.TemporaryDirectory(prefix=PREFIX) as folder:
         tempfile.tempdir = folder  # the caches of libraries, as of matplotlib
         os.environ.update(
             GRADIO_TEMP_DIR=folder, MPLCONFIGDIR=folder, GRADIO_ANALYTICS_ENABLED='False', HF_HUB_OFFLINE='1'

@@ -19,6 +19,8 @@ from mmvim.inference.images import count_pixels
 from mmvim.inference.write import write_image
 from mmvim.miniature.scenes import render_scene
 
+#: Of the name of the temporary folder.
+PREFIX = 'mmvim-web-'
 _TIMEOUT = 10  # seconds without a byte
 
 

@@ -121,6 +121,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def browser() -> Iterator[Browser]:
     path = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
     assert path, 'there is no Chromium: python3 tools/setup_env.py test installs it, or says how'
+    expect.set_options(timeout=WAIT)
     options = ['--no-sandbox'] if os.getuid() == 0 else []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=options)
@@ -135,8 +136,8 @@ def visit(server: Server, browser: Browser) -> Page:
     page.on('request', lambda request: None if request.url.startswith((server.address, 'data:', 'blob:'))
             else server.outside.append(request.url))  # fmt: skip
     page.goto(server.address)
-    expect(page.locator('#about')).to_contain_text('parameters', timeout=WAIT)
-    expect(page.locator('#image img').first).to_be_visible(timeout=WAIT)
+    expect(page.locator('#about')).to_contain_text('parameters')
+    expect(page.locator('#image img').first).to_be_visible()
     return page
 
 
@@ -182,7 +183,7 @@ def picture(page: Page, element: str) -> np.ndarray:
 
 def expect_complaint(page: Page, sentence: str | re.Pattern) -> None:
     """See that the page shows a sentence; earlier ones may stand above it."""
-    expect(page.locator('.toast-wrap').first).to_contain_text(sentence, timeout=WAIT)
+    expect(page.locator('.toast-wrap').first).to_contain_text(sentence)
 
 
 @pytest.fixture
@@ -300,7 +301,10 @@ def test_a_broken_file(page: Page, tmp_path: Path, scene: Path) -> None:
     upload(page, tmp_path / 'letter.png')
     expect_complaint(page, 'letter.png cannot be read as an image (of no known kind)')
     upload(page, tmp_path / 'broken.png')
-    expect_complaint(page, 'broken.png is damaged or cut off')
+    expect_complaint(page, re.compile('(?<!/)broken.png is damaged or cut off'))
+    page.click('#look')
+    expect(page.locator('.toast-wrap').get_by_text('broken.png is damaged')).to_have_count(2)
+    expect(page.locator('.toast-wrap').first).not_to_contain_text('mmvim-web-')
     upload(page, scene)
     assert look(page)
 
@@ -334,7 +338,7 @@ def test_very_large_ones(page: Page, tmp_path: Path) -> None:
     Image.fromarray(np.zeros((4000, 4000, 3), np.uint8)).save(tmp_path / 'long.png')
     upload(page, tmp_path / 'long.png')
     page.click('#look')
-    expect(page.locator('.progress-text').first).to_contain_text(re.compile(r'/9\.0k windows'), timeout=WAIT)
+    expect(page.locator('.progress-text').first).to_contain_text(re.compile(r'/9\.0k windows'))
     expect(page.locator('.progress-bar').first).to_be_visible()
     page.click('#stop')
     expect_complaint(page, re.compile(r'stopped after \d+ of 9025 windows'))
@@ -349,7 +353,7 @@ def test_two_users_at_once(server: Server, browser: Browser, scene: Path) -> Non
     for visitor in visitors:
         visitor.click('#look')
     for visitor, model in zip(visitors, ('segmentor', 'classifier'), strict=True):
-        expect(visitor.locator('#legends h4')).to_have_text(f'{model} / last.pth', timeout=WAIT)
+        expect(visitor.locator('#legends h4')).to_have_text(f'{model} / last.pth')
         visitor.context.close()
 
 
@@ -427,7 +431,7 @@ def test_nothing_leaves_this_machine_and_nothing_is_left(server: Server, page: P
     upload(page, tmp_path / 'long.png')
     page.check('#windows input')
     page.click('#look')
-    expect(page.locator('.progress-text').first).to_contain_text(re.compile(r'/9\.0k windows'), timeout=WAIT)
+    expect(page.locator('.progress-text').first).to_contain_text(re.compile(r'/9\.0k windows'))
     server.process.send_signal(signal.SIGTERM)
     said = server.process.communicate(timeout=60)[0]
     assert server.process.returncode == 0, said
