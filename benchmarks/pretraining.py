@@ -23,7 +23,7 @@ from mmengine.runner import find_latest_checkpoint
 from mmengine.structures import BaseDataElement
 
 import mmvim.models  # noqa: F401  registers
-from mmvim.analysis.measure import machine, write_tables
+from mmvim.analysis.measure import in_child, machine, write_tables
 from mmvim.analysis.pretraining_report import miou
 from mmvim.engine.cpu import keep_freed_memory
 from mmvim.files import write_whole
@@ -62,7 +62,7 @@ def one_seed(seed: int, folder: Path) -> dict[str, float]:
         ('upernet_vmamba_miniature', 'scratch', ()),
         ('upernet_vmamba_miniature_simmim', 'pretrained', (f'model.backbone.init_cfg.checkpoint={weights}',)),
     ):
-        found[key] = miou(CONFIGS / f'{name}.py', train(name, folder / key, seed, *options))
+        found[key] = in_child(miou, CONFIGS / f'{name}.py', train(name, folder / key, seed, *options))
     found['minutes'] = (time.monotonic() - start) / 60
     write_whole(result, json.dumps(found, indent=2) + '\n')
     return found

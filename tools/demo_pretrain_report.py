@@ -14,6 +14,7 @@ from mmengine.runner import find_latest_checkpoint
 from rich.console import Console
 from rich.table import Table
 
+from mmvim.analysis.measure import in_child
 from mmvim.analysis.pretraining_report import miou
 from mmvim.analysis.reconstruction import draw, load_simmim, read_images, reconstruct
 from mmvim.commands import run_tool
@@ -37,7 +38,7 @@ def main() -> None:
     checkpoints = {name: newest(args.work_dirs / name) for name in (SIMMIM, PRETRAINED, SCRATCH)}
     console = Console()
     with console.status('measuring mIoU of both segmentors'):
-        found = {name: miou(CONFIGS / f'{name}.py', checkpoints[name]) for name in (SCRATCH, PRETRAINED)}
+        found = {name: in_child(miou, CONFIGS / f'{name}.py', checkpoints[name]) for name in (SCRATCH, PRETRAINED)}
     model = load_simmim(load_config(CONFIGS / f'{SIMMIM}.py'), checkpoints[SIMMIM])
     args.out.mkdir(parents=True, exist_ok=True)
     picture = args.out / 'reconstruction.png'

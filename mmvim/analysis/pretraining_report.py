@@ -11,7 +11,10 @@ from mmvim.engine.runner import Runner
 
 
 def miou(config: str | Path, checkpoint: str | Path) -> float:
-    """mIoU in percent of a trained segmentor on the test images of its config, by the metric that is named there."""
+    """mIoU in percent of a trained segmentor on the test images of its config, by the metric that is named there.
+
+    In a process of its own each: a second runner in one process writes where the first had its logs.
+    """
     cfg = Config.fromfile(config)
     cfg.model.backbone.init_cfg = None  # all weights are in the checkpoint
     with TemporaryDirectory() as logs:
