@@ -56,7 +56,7 @@ def render_from_above(rng: Rng, height: int, width: int) -> Scene:
     check_size(height, width)
     canvas = Canvas(rng, height, width)
     _paint_grounds(canvas)
-    if apron := rng.random() < 0.5:
+    if apron := rng.random() < 0.45:
         _paint_apron(canvas)
     roads = _paint_roads(canvas)
     for road in roads:
@@ -107,7 +107,8 @@ def _paint_grounds(canvas: Canvas) -> None:
 
 
 def _paint_apron(canvas: Canvas) -> None:
-    box = turned(BOX, 0.8 * _side(canvas), 0.75, _place(canvas, 0.3, 0.7), canvas.rng.uniform(0, 2 * np.pi))
+    """A paved square for airplanes."""
+    box = turned(BOX, 0.65 * _side(canvas), 0.75, _place(canvas, 0.3, 0.7), canvas.rng.uniform(0, 2 * np.pi))
     canvas.paint('road', filled(box, canvas.height, canvas.width))
 
 
@@ -142,7 +143,7 @@ def _paint_houses(canvas: Canvas, road: _Road) -> None:
 
 
 def _paint_crowns(canvas: Canvas) -> None:
-    """Trees, alone and in groups, none of which stands on a road, on a roof or in water."""
+    """Trees, alone and in groups, each with its middle on grass or in the crown of another."""
     rng = canvas.rng
     for _ in range(int(rng.integers(2, 6))):
         group = _place(canvas)
@@ -156,6 +157,7 @@ def _paint_crowns(canvas: Canvas) -> None:
 
 
 def _paint_tank(canvas: Canvas) -> None:
+    """Something round without a name, where it hides nothing but ground."""
     tank = KINDS['storage-tank']
     for _ in range(5):
         length = max(canvas.rng.uniform(*tank.length) * _side(canvas), 2 * _CROWN)
@@ -175,6 +177,7 @@ def _place_thing(canvas: Canvas, kind: str, ground: str, middle: np.ndarray, ang
 
 
 def _place_anywhere(canvas: Canvas, kind: str, ground: str, tries: int) -> None:
+    """As many objects of a kind as find their ground free in so many tries."""
     for _ in range(tries):
         _place_thing(canvas, kind, ground, _place(canvas), canvas.rng.uniform(0, 2 * np.pi))
 
