@@ -31,7 +31,7 @@ from .scenes import SILHOUETTES, SMALLEST_SIDE, Scene, render_object, render_sce
 MARKER = 'miniature.json'
 
 # Raised with every change of the drawings or the files, so that data sets of older versions are not kept for current.
-_RECIPE = 1
+_RECIPE = 2
 
 _JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95]
 _SPLITS = ('train', 'val')
@@ -277,7 +277,8 @@ def _write_label_maps(request: _Request, root: Path, split: str, indices: Iterab
     for name, value in layout.values.items():
         table[SCENE_CLASSES[name].ade20k] = value
     table[0] = layout.unknown
-    for index, scene in _scenes(request, split, indices):
+    for index in indices:
+        scene = layout.render(request.generator(split, index), request.height, request.width)
         name = layout.names[which].format(2 * index + 1 + which)  # numbers are never shared between the splits
         image, labels = (
             root / path.format(split=layout.splits[which], name=name) for path in (layout.image, layout.label)

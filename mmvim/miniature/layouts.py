@@ -6,8 +6,11 @@ on (onedl-mmsegmentation 1.4.2). Scenes show no organs and no vessels: there a n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+
+from .above import render_from_above
+from .scenes import Rng, Scene, render_scene
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,7 @@ class Layout:
         rest: The number of all other scene classes.
         unknown: The number of what has no name; left out where the benchmark leaves anything out.
         grey: Whether the pictures have no colour.
+        render: Draws a scene of a height and a width.
     """
 
     title: str
@@ -39,6 +43,7 @@ class Layout:
     rest: int = 0
     unknown: int = 0
     grey: bool = False
+    render: Callable[[Rng, int, int], Scene] = render_scene
 
     def folder(self, path: str) -> str:
         """The folder of training files in ``image`` or ``label``, without those of single cities."""
@@ -96,9 +101,16 @@ LAYOUTS = {
         ('{}', '{}'),
         values={'building': 2, 'road': 3, 'water': 4, 'mountain': 5, 'tree': 6, 'grass': 7},
         rest=1,
+        render=render_from_above,
     ),
     'potsdam': _tiles(
-        'Potsdam', 'PotsdamDataset', 'data/potsdam', ('2_10_{}_0_512_512', '2_13_{}_0_512_512'), values=_ISPRS, rest=6
+        'Potsdam',
+        'PotsdamDataset',
+        'data/potsdam',
+        ('2_10_{}_0_512_512', '2_13_{}_0_512_512'),
+        values=_ISPRS,
+        rest=6,
+        render=render_from_above,
     ),
     'vaihingen': _tiles(
         'Vaihingen',
@@ -107,6 +119,7 @@ LAYOUTS = {
         ('area1_{}_0_512_512', 'area2_{}_0_512_512'),
         values=_ISPRS,
         rest=6,
+        render=render_from_above,
     ),
     'isaid': _tiles(
         'iSAID',
@@ -116,6 +129,7 @@ LAYOUTS = {
         label='ann_dir/{split}/{name}_instance_color_RGB.png',
         values={'boat': 1, 'car': 9, 'airplane': 14},
         unknown=255,
+        render=render_from_above,
     ),
     'drive': _retina('DRIVE', 'DRIVEDataset', 'data/DRIVE', '{:02d}', '_manual1.png'),
     'chase_db1': _retina('CHASE_DB1', 'ChaseDB1Dataset', 'data/CHASE_DB1', 'Image_{:02d}L', '_1stHO.png'),

@@ -40,7 +40,7 @@ class OrientedObject:
     difficulty: int
 
 
-_BOX = ((0, 0), (1, 0), (1, 1), (0, 1))
+BOX = ((0, 0), (1, 0), (1, 1), (0, 1))
 _ROUND = tuple((0.5 + 0.5 * np.cos(turn), 0.5 + 0.5 * np.sin(turn)) for turn in np.linspace(0, 2 * np.pi, 25)[:-1])
 _PLANE = (
     (0, 0.3), (0.12, 0.42), (0.36, 0.42), (0.3, 0), (0.46, 0), (0.64, 0.42), (0.94, 0.42), (1, 0.5), (0.94, 0.58),
@@ -49,9 +49,9 @@ _PLANE = (
 KINDS = {
     'plane': Kind('airplane', (0.2, 0.36), 0.9, _PLANE),
     'ship': Kind('boat', (0.18, 0.34), 0.32, ((0, 0), (0.7, 0), (1, 0.5), (0.7, 1), (0, 1))),
-    'small-vehicle': Kind('car', (0.09, 0.13), 0.55, _BOX),
-    'large-vehicle': Kind('building', (0.2, 0.28), 0.36, _BOX),
-    'tennis-court': Kind('person', (0.24, 0.36), 0.5, _BOX),
+    'small-vehicle': Kind('car', (0.09, 0.13), 0.55, BOX),
+    'large-vehicle': Kind('building', (0.2, 0.28), 0.36, BOX),
+    'tennis-court': Kind('person', (0.24, 0.36), 0.5, BOX),
     'storage-tank': Kind('dog', (0.12, 0.22), 1.0, _ROUND),
 }
 
@@ -74,9 +74,9 @@ def render_oriented(rng: Rng, height: int, width: int) -> tuple[np.ndarray, list
         kind = KINDS[name]
         length = rng.uniform(*kind.length) * min(height, width)
         middle, angle = rng.random(2) * (width, height), rng.uniform(0, 2 * np.pi)
-        box = _turned(_BOX, length, kind.slim, middle, angle)
+        box = turned(BOX, length, kind.slim, middle, angle)
         inside = _share_inside(box, height, width)
-        mask = _filled(_turned(kind.outline, length, kind.slim, middle, angle), height, width)
+        mask = filled(turned(kind.outline, length, kind.slim, middle, angle), height, width)
         if inside < LEAST_INSIDE or (taken & mask).any():
             continue
         taken |= cv2.dilate(mask.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool)
@@ -100,7 +100,7 @@ def _ground(rng: Rng, height: int, width: int) -> np.ndarray:
     return image
 
 
-def _turned(
+def turned(
     outline: tuple[tuple[float, float], ...], length: float, slim: float, middle: np.ndarray, angle: float
 ) -> np.ndarray:
     """An outline of the unit square, stretched, turned clockwise about its middle and put in place: (N, 2)."""
@@ -109,7 +109,7 @@ def _turned(
     return np.stack([x, y], axis=1) + middle
 
 
-def _filled(points: np.ndarray, height: int, width: int) -> np.ndarray:
+def filled(points: np.ndarray, height: int, width: int) -> np.ndarray:
     mask = np.zeros((height, width), dtype=np.uint8)
     return cv2.fillPoly(mask, [np.round(points).astype(np.int32)], 1).astype(bool)
 

@@ -261,7 +261,7 @@ class Scene:
     instances: list[Instance]
 
 
-class _Canvas:
+class Canvas:
     """Paints from back to front and remembers what is seen where."""
 
     # Objects painted later must leave at least this share of each earlier one visible.
@@ -315,7 +315,7 @@ def _ridge(rng: Rng, width: int, base: float, amplitude: float) -> np.ndarray:
     return cv2.resize(knots, (width, 1), interpolation=cv2.INTER_CUBIC)[0]
 
 
-def _paint_background(canvas: _Canvas) -> int:
+def _paint_background(canvas: Canvas) -> int:
     """Sky, mountains, houses, trees and grounds. Returns the row of the horizon."""
     rng, height, width = canvas.rng, canvas.height, canvas.width
     rows, columns = np.mgrid[:height, :width]
@@ -366,8 +366,8 @@ def render_scene(rng: Rng, height: int, width: int) -> Scene:
     Raises:
         ValueError: a side below :data:`SMALLEST_SIDE`.
     """
-    _check_size(height, width)
-    canvas = _Canvas(rng, height, width)
+    check_size(height, width)
+    canvas = Canvas(rng, height, width)
     horizon = _paint_background(canvas)
     if rng.random() < 0.5:  # something that ADE20K has no name for
         disc = np.zeros((height, width), dtype=np.uint8)
@@ -389,8 +389,8 @@ def render_object(rng: Rng, name: str, height: int, width: int) -> Scene:
     Raises:
         ValueError: a side below :data:`SMALLEST_SIDE`.
     """
-    _check_size(height, width)
-    canvas = _Canvas(rng, height, width)
+    check_size(height, width)
+    canvas = Canvas(rng, height, width)
     _paint_background(canvas)
     silhouette = SILHOUETTES[name]
     h = rng.uniform(0.55, 0.85) * min(height, width / silhouette.aspect)
@@ -408,6 +408,6 @@ def _object(rng: Rng, name: str, height: int, width: int, foot: float) -> np.nda
     return _fill(silhouette, box, bool(rng.random() < 0.5), rng.uniform(-8, 8), height, width)
 
 
-def _check_size(height: int, width: int) -> None:
+def check_size(height: int, width: int) -> None:
     if min(height, width) < SMALLEST_SIDE:
         raise UserValueError(f'a scene needs sides of at least {SMALLEST_SIDE} pixels, got {height} x {width}')
