@@ -62,9 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     bars = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     try:
         with quiet(), Progress(*bars, console=console, transient=True) as progress:
-            demo = Demo(
-                inferencer, progress, args.score_thr, args.window, args.stride, args.batch, large, args.smooth
-            )
+            demo = Demo(inferencer, progress, args.score_thr, args.window, args.stride, args.batch, large, args.smooth)
             overall = progress.add_task('inputs', total=len(inputs.files))
             for file, stem in output_stems(inputs.files).items():
                 try:

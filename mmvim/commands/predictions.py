@@ -6,6 +6,7 @@ from mmengine.config import Config
 
 from mmvim.errors import UserValueError
 from mmvim.preflight.data.places import as_list
+from mmvim.preflight.data.unlabelled import writers
 
 
 def dump_predictions(cfg: Config, out: str) -> None:
@@ -24,7 +25,7 @@ def dump_predictions(cfg: Config, out: str) -> None:
     if cfg.get('default_scope') == 'mmseg':
         if is_pickle:
             raise UserValueError(f'--out {out}: segmentation keeps one label map per image; give a folder.')
-        for evaluator in as_list(cfg.test_evaluator):
+        for evaluator in writers(cfg):
             evaluator['output_dir'] = out
         return
     if not is_pickle:

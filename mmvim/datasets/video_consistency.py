@@ -5,11 +5,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 
 from mmvim.errors import UserValueError
+from mmvim.files import write_whole
 from mmvim.registry import METRICS
 
 Frame = tuple[str, str, tuple[int, int], bytes, bytes]
@@ -27,6 +29,9 @@ class VideoConsistency(BaseMetric):
 
     Args:
         frames (Sequence[int]): The C, at least 2.
+        output_dir (str, optional): Folder that takes the predictions as ``VIDEO/FRAME.png``, in the numbers of the data
+            set's label maps.
+        format_only (bool): Whether predictions are only written, for there are no labels to measure with.
         **kwargs: Of mmengine's ``BaseMetric``.
 
     Raises:
@@ -35,17 +40,28 @@ class VideoConsistency(BaseMetric):
 
     default_prefix = None
 
-    def __init__(self, frames: Sequence[int] = (8, 16), **kwargs) -> None:
+    def __init__(
+        self, frames: Sequence[int] = (8, 16), output_dir: str | None = None, format_only: bool = False, **kwargs
+    ) -> None:
         super().__init__(**kwargs)
-        self.frames = tuple(frames)
-        if not self.frames or min(self.frames) < 2:
+        self.frames = () if format_only else tuple(frames)
+        self.output_dir = output_dir
+        self.format_only = format_only
+        if not frames or min(frames) < 2:
             raise UserValueError(f'frames={frames}: expected numbers of at least 2, such as (8, 16)')
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Keep truth and prediction of each frame; ``.../VIDEO/origin/FRAME`` is its ``img_path``."""
         for sample in data_samples:
             path = Path(sample['img_path'])
-            maps = [sample[key]['data'].squeeze().cpu().numpy() for key in ('gt_sem_seg', 'pred_sem_seg')]
+            if self.output_dir is not None:
+                labels = sample['pred_sem_seg']['data'].squeeze(0).cpu().numpy().astype(np.uint8)
+                numbers = labels + np.uint8(bool(sample.get('reduce_zero_label')))
+                name = Path(self.output_dir, path.parent.parent.name, f'{path.stem}.png')
+                write_whole(name, cv2.imencode('.png', numbers)[1].tobytes())
+            if self.format_only:
+                continue
+            maps = [sample[key]['data'].squeeze(0).cpu().numpy() for key in ('gt_sem_seg', 'pred_sem_seg')]
             packed = (zlib.compress(np.ascontiguousarray(each, dtype=np.uint8), 1) for each in maps)
             self.results.append((str(path.parent.parent), path.stem, maps[0].shape, *packed))
 

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmvim.catalogue import MODELS
+from mmvim.catalogue.fields import FIELDS
 from mmvim.catalogue.records import Model, OfficialFile
 from mmvim.files import write_whole
 from mmvim.markdown import markdown_table
 
-from .metafile import GENERATED, metafile, to_yaml
+from .metafile import GENERATED, field_metafile, metafile, to_yaml
 
 _CHAPTERS = {
     'imagenet': 'ImageNet-1k, 224 x 224',
@@ -57,7 +58,10 @@ def documents(root: Path) -> dict[Path, str]:
         # Where one config serves several files of weights, the metafile names the one that was trained with it.
         models = [model for model in MODELS if model.config == f'{folder}/{model.name}.py']
         files[root / folder / 'metafile.yml'] = metafile(models, folder.name)
-    files[root / 'model-index.yml'] = to_yaml({'Import': [f'{folder}/metafile.yml' for folder in folders]})
+    fields = [Path('configs', name) for name in FIELDS]
+    files |= {root / folder / 'metafile.yml': field_metafile(root / folder) for folder in fields}
+    index = sorted([*folders, *fields])
+    files[root / 'model-index.yml'] = to_yaml({'Import': [f'{folder}/metafile.yml' for folder in index]})
     files[root / 'docs' / 'model_zoo.md'] = model_zoo(MODELS)
     return files
 

@@ -1,10 +1,12 @@
 """The text of a ``metafile.yml``, from which OpenMMLab's tools learn of models."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import yaml
 
 from mmvim.catalogue import FAMILIES
+from mmvim.catalogue.fields import FIELDS
 from mmvim.catalogue.records import Family, Model
 
 GENERATED = 'Written by `python tools/zoo.py write` from mmvim/catalogue; change the records there.'
@@ -42,6 +44,27 @@ def metafile(models: Sequence[Model], own: str) -> str:
         '# published weights there are none: nobody could check them.\n'
     )
     return said + to_yaml(content)
+
+
+def field_metafile(folder: Path) -> str:
+    """The text of the ``metafile.yml`` of a field: its configs, of which nobody has published numbers.
+
+    Args:
+        folder: A folder of configs that :data:`mmvim.catalogue.fields.FIELDS` names.
+    """
+    entries = [_field_entry(path, FIELDS[folder.name]) for path in sorted(folder.glob('*.py'))]
+    said = f'# {GENERATED}\n# Nobody has published numbers or weights of these models, and none were measured here.\n'
+    return said + to_yaml({'Models': entries})
+
+
+def _field_entry(config: Path, data_sets: dict[str, str]) -> dict:
+    """Of ``METHOD_BACKBONE_BENCHMARK.py``; a name of another form is an error of ours, a ``StopIteration``."""
+    return {
+        'Name': config.stem,
+        'In Collection': next(name for name in FAMILIES if f'_{name.lower()}_' in config.stem),
+        'Config': f'configs/{config.parent.name}/{config.name}',
+        'Metadata': {'Training Data': next(data_sets[end] for end in data_sets if config.stem.endswith(f'_{end}'))},
+    }
 
 
 def _collection(family: Family) -> dict:

@@ -3,13 +3,16 @@
 import re
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import DATASETS, METRICS, MODELS, init_default_scope
 from rich.console import Console
 
 from mmvim.commands import check_data as command
+from mmvim.commands.test import test as evaluate
 from mmvim.commands.train import train
 from mmvim.miniature.data_sets import ensure_miniature
 
@@ -57,3 +60,36 @@ def test_it_trains_and_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     train(['vspw.py', '--work-dir', 'run'])
     (log,) = (tmp_path / 'run').glob('*/*.log')
     assert re.search(r'Iter\(val\) .*mIoU: \d.*mVC8: \d.*mVC16: \d', log.read_text())
+    evaluate(['vspw.py', 'run/iter_2.pth', '--work-dir', 'measured', '--out', 'maps'])
+    (log,) = (tmp_path / 'measured').glob('*/*.log')
+    assert re.search(r'Iter\(test\) .*mIoU: \d.*mVC8: \d.*mVC16: \d', log.read_text())
+    frames = [str(path.relative_to('maps')) for path in sorted(Path('maps').glob('*/*'))]
+    assert frames == [f'2_scene/{frame:08d}.png' for frame in range(20)]
+    labels = cv2.imread('maps/2_scene/00000003.png', cv2.IMREAD_UNCHANGED)
+    assert labels.shape == (32, 48) and labels.min() >= 1
+
+
+def test_own_classes_as_the_page_has_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (ROOT / 'docs/fields/video.md').read_text()
+    (tmp_path / 'configs/mine').mkdir(parents=True)
+    for name in ('_base_', 'video'):
+        (tmp_path / 'configs' / name).symlink_to(ROOT / 'configs' / name)
+    text = re.search(r'`configs/mine/video.py`:\n\n```python\n(.*?)```', page, re.DOTALL).group(1)
+    (tmp_path / 'configs/mine/video.py').write_text(text)
+    monkeypatch.chdir(tmp_path)
+    for video, frames in (('a', 9), ('b', 2)):
+        for kind, ending in (('images', 'jpg'), ('masks', 'png')):
+            folder = Path(f'data/mine/{kind}/val/{video}/frames')
+            folder.mkdir(parents=True)
+            for frame in range(frames):
+                cv2.imwrite(str(folder / f'{frame:08d}.{ending}'), np.full((32, 48), frame % 2, np.uint8))
+    cfg = Config.fromfile('configs/mine/video.py')
+    init_default_scope(cfg.default_scope)
+    dataset = DATASETS.build(cfg.val_dataloader.dataset)
+    assert len(dataset) == 11
+    metric = METRICS.build(cfg.val_evaluator[1])
+    for entry in dataset:
+        sample = entry['data_samples']
+        sample.set_data({'pred_sem_seg': sample.gt_sem_seg})
+        metric.process({}, [sample.to_dict()])
+    assert sorted({Path(video).name for video, *_ in metric.results}) == ['a', 'b']

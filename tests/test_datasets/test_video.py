@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -72,6 +73,19 @@ def test_what_has_no_consistency(caplog: pytest.LogCaptureFixture) -> None:
         metric.evaluate(2)
 
 
+def test_predictions_are_written_in_the_numbers_of_the_label_maps(tmp_path: Path) -> None:
+    settings = {'type': 'mmvim.VideoConsistency', 'output_dir': str(tmp_path / 'maps'), 'format_only': True}
+    metric = METRICS.build(settings)
+    for video in ('a', 'b'):
+        shown = sample(video, 7, np.zeros((1, 2)), np.array([[0, 123]]))
+        del shown['gt_sem_seg']  # a test set without labels
+        metric.process({}, [{**shown, 'reduce_zero_label': True}])
+    assert metric.evaluate(2) == {}
+    for video in ('a', 'b'):
+        labels = cv2.imread(str(tmp_path / f'maps/{video}/00000007.png'), cv2.IMREAD_UNCHANGED)
+        assert labels.tolist() == [[1, 124]]
+
+
 @pytest.fixture(scope='module')
 def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp('videos') / 'VSPW_480p'
@@ -90,8 +104,6 @@ def test_frames_in_their_order(videos: Path) -> None:
 
 
 def test_the_miniature_moves_and_stands(videos: Path) -> None:
-    import cv2
-
     folder = videos / 'data/1_scene'
     images, masks = (
         np.stack([cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in sorted((folder / part).iterdir())])

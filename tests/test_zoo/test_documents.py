@@ -4,7 +4,8 @@ from pathlib import Path
 
 import yaml
 
-from mmvim.catalogue import MODELS
+from mmvim.catalogue import FAMILIES, MODELS
+from mmvim.catalogue.fields import FIELDS
 from mmvim.zoo.documents import documents, out_of_date, write_documents
 
 ROOT = Path(__file__).parents[2]
@@ -17,13 +18,13 @@ def test_everything_is_up_to_date() -> None:
 
 def test_what_is_generated() -> None:
     names = {str(path.relative_to(ROOT)) for path in documents(ROOT)}
-    folders = {str(Path(model.config).parent) for model in MODELS}
+    folders = {str(Path(model.config).parent) for model in MODELS} | {f'configs/{field}' for field in FIELDS}
     assert names == {f'{folder}/metafile.yml' for folder in folders} | {
         'model-index.yml',
         'docs/model_zoo.md',
     }
     index = yaml.safe_load((ROOT / 'model-index.yml').read_text())
-    assert sorted(index['Import']) == sorted(f'{folder}/metafile.yml' for folder in folders)
+    assert index['Import'] == sorted(f'{folder}/metafile.yml' for folder in folders)
 
 
 def test_files_that_differ_are_written(tmp_path: Path) -> None:
@@ -44,7 +45,7 @@ def test_metafiles_tell_the_records() -> None:
     for path in documents(ROOT):
         if path.name == 'metafile.yml':
             content = yaml.safe_load(path.read_text())
-            entries |= {entry['Alias']: entry for entry in content['Models']}
+            entries |= {entry.get('Alias', entry['Name']): entry for entry in content['Models']}
             collections |= {collection['Name'] for collection in content.get('Collections', [])}
     assert collections >= {entry['In Collection'] for entry in entries.values()}
     for model in MODELS:
@@ -55,6 +56,21 @@ def test_metafiles_tell_the_records() -> None:
         assert ('Weights' in entry) == (model.weights is not None) == ('Results' in entry)
         metrics = {k: v for result in entry.get('Results', []) for k, v in result['Metrics'].items()}
         assert all(model.value(metric) == value for metric, value in metrics.items())
+
+
+def test_every_config_of_a_field_is_in_its_metafile_without_results() -> None:
+    data_sets = set()
+    for field in FIELDS:
+        entries = yaml.safe_load((ROOT / 'configs' / field / 'metafile.yml').read_text())['Models']
+        configs = [str(path.relative_to(ROOT)) for path in sorted((ROOT / 'configs' / field).glob('*.py'))]
+        assert configs
+        assert configs == [entry['Config'] for entry in entries]
+        for entry in entries:
+            assert entry.keys() == {'Name', 'In Collection', 'Config', 'Metadata'}
+            assert entry['In Collection'] in FAMILIES
+        data_sets |= {entry['Metadata']['Training Data'] for entry in entries}
+        assert not {entry['Name'] for entry in entries} & {model.name for model in MODELS}
+    assert data_sets == {title for titles in FIELDS.values() for title in titles.values()}
 
 
 def test_model_zoo_has_every_model() -> None:

@@ -43,13 +43,24 @@ def test_without_labels(cfg: Config, out: str | None) -> bool:
         entry.pipeline = _without_annotations(entry.get('pipeline') or [])
     if cfg.get('tta_pipeline'):
         cfg.tta_pipeline = _without_annotations(cfg.tta_pipeline)
-    for evaluator in as_list(cfg.get('test_evaluator')):
+    cfg.test_evaluator = writers(cfg)
+    for evaluator in cfg.test_evaluator:
         evaluator.format_only = True
     print_log(f'the test set has no labels: nothing is measured, predictions go to {out}', logger='current')
     return True
 
 
 test_without_labels.__test__ = False  # not for pytest
+
+
+def writers(cfg: Config) -> list[dict]:
+    """The metrics of a segmentor's test that write label maps by ``output_dir``.
+
+    Frames of several videos have the same names: where videos are measured, their metric alone writes, into a folder for
+    each.
+    """
+    metrics = as_list(cfg.get('test_evaluator'))
+    return [each for each in metrics if each.get('type') == 'mmvim.VideoConsistency'] or metrics
 
 
 def _is_bare(entry: dict, out: str | None) -> bool:
@@ -61,7 +72,7 @@ def _is_bare(entry: dict, out: str | None) -> bool:
         return False
     labels = prefix.get('seg_map_path')
     if labels is None:
-        return True
+        return 'img_path' in prefix  # without both, the class finds labels in a way of its own
     if out is None or '://' in labels:
         return False
     folder = os.path.join(entry.get('data_root') or '', labels)
