@@ -246,7 +246,7 @@ def test_other_files_are_never_touched(tmp_path):
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [
-        ({'kind': 'voc'}, "unknown kind of data set 'voc', choose one of ade20k, coco, imagenet"),
+        ({'kind': 'voc'}, "unknown kind of data set 'voc', choose one of ade20k, coco, captions, lvis, imagenet"),
         ({'train': 0}, 'at least one image in each split, got 0 and 3'),
         ({'size': (16, 97)}, 'at least 32 pixels, got 16 x 97'),
         ({'seed': -1}, 'from 0 upwards, got -1'),
