@@ -171,8 +171,8 @@ def _is_coco(path: str, data: Any, tally: Tally, stage: str) -> bool:
         has = ', '.join(list(map(str, data))[:8]) or 'nothing'
         tally.add(NO_KEYS, f'{path}: no list {" and no list ".join(missing)}; it has {has}')
         return False
-    for entry in data['images']:
-        if isinstance(entry, dict) and isinstance(entry.get('coco_url'), str):  # LVIS names images by their address alone
+    for entry in data['images']:  # LVIS names images by their address alone
+        if isinstance(entry, dict) and isinstance(entry.get('coco_url'), str):
             entry.setdefault('file_name', entry['coco_url'].removeprefix(_LVIS_ADDRESS))
     faulty = Tally()
     for key, needed in FIELDS.items():
