@@ -56,8 +56,8 @@ test_without_labels.__test__ = False  # not for pytest
 def writers(cfg: Config) -> list[dict]:
     """The metrics of a segmentor's test that write label maps by ``output_dir``.
 
-    Frames of several videos have the same names: where videos are measured, their metric alone writes, into a folder for
-    each.
+    Frames of several videos have the same names: where videos are measured, their metric alone writes, into a folder
+    for each.
     """
     metrics = as_list(cfg.get('test_evaluator'))
     return [each for each in metrics if each.get('type') == 'mmvim.VideoConsistency'] or metrics

@@ -172,7 +172,8 @@ def _is_coco(path: str, data: Any, tally: Tally, stage: str) -> bool:
         tally.add(NO_KEYS, f'{path}: no list {" and no list ".join(missing)}; it has {has}')
         return False
     for entry in data['images']:
-        if isinstance(entry, dict) and isinstance(entry.get('coco_url'), str):  # LVIS names images by their address alone
+        if isinstance(entry, dict) and isinstance(entry.get('coco_url'), str):
+            # LVIS names images by their address alone.
             entry.setdefault('file_name', entry['coco_url'].removeprefix(_LVIS_ADDRESS))
     faulty = Tally()
     for key, needed in FIELDS.items():
