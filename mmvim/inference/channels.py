@@ -69,6 +69,8 @@ class Channels:
         return pixels[..., ::-1] if self.count == 3 else pixels
 
     def _scaled(self, pixels: np.ndarray, source: str) -> np.ndarray:
+        if np.iscomplexobj(pixels):
+            raise UserValueError(f'{source} has complex numbers: save their magnitudes')
         if self.raw:
             return np.nan_to_num(pixels.astype(np.float32))
         if self.scale is not None:

@@ -72,13 +72,14 @@ class MapRows:
 
     def __init__(self, file: Any, source: str, channels: Channels) -> None:
         self.height, self.width = file.height, file.width
-        self.output = Earth(file.crs, file.transform, *file.gcps, nodata=not _shows_everything(file))
         self.notes = [] if file.crs or file.gcps[1] else [f'{source} names no coordinate system, nor do its labels']
         self._file = file
         self._source = source
         self._channels = channels
         self._colours = _colours(file)
-        self._bands = [1] if self._colours is not None else channels.choose(_count(file), source)
+        self._bands = [1] if self._colours is not None else channels.choose(_count(file, channels), source)
+        nodata = not _shows_everything(file, self._bands)
+        self.output = Earth(file.crs, file.transform, *file.gcps, nodata=nodata)
         self._shift = 16 - _bits(file) if _bits(file) and not (channels.scale or channels.raw) else 0
 
     def read(self, top: int, bottom: int) -> np.ndarray:
@@ -108,15 +109,22 @@ class MapRows:
             raise UserValueError(f'{self._source} cannot be read, or ends too early ({reason(error)})') from error
 
 
-def _count(file: Any) -> int:
-    """How many bands there are, without transparency, which is part of the mask."""
-    return sum(kind.name != 'alpha' for kind in file.colorinterp)
+def _count(file: Any, channels: Channels) -> int:
+    """How many bands there are, without transparency, which is part of the mask, unless bands are named.
+
+    GDAL takes a fourth band of 8 bits for transparency where the program that wrote it did not say what it is, such as
+    near infrared.
+    """
+    return file.count if channels.bands else sum(kind.name != 'alpha' for kind in file.colorinterp)
 
 
-def _shows_everything(file: Any) -> bool:
-    from rasterio.enums import MaskFlags
+def _shows_everything(file: Any, bands: list[int]) -> bool:
+    """Whether no pixel is masked; a band that the model sees is no mask."""
+    from rasterio.enums import ColorInterp, MaskFlags
 
-    return all(MaskFlags.all_valid in flags for flags in file.mask_flag_enums)
+    seen = any(file.colorinterp[band - 1] == ColorInterp.alpha for band in bands)
+    kinds = {MaskFlags.all_valid, MaskFlags.alpha} if seen else {MaskFlags.all_valid}
+    return all(kinds.intersection(flags) for flags in file.mask_flag_enums)
 
 
 def _colours(file: Any) -> np.ndarray | None:

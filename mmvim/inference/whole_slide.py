@@ -186,6 +186,10 @@ def _choose(slide: Any, source: str, reading: Reading) -> tuple[int, float]:
         raise UserValueError(
             f'{source} has {finest:.4g} microns per pixel at its finest: take --mpp {finest:.4g} or more'
         )
+    if wanted > min(slide.dimensions):
+        raise UserValueError(
+            f'{source} is less than one pixel at {reading.mpp:.4g} microns per pixel: take a smaller --mpp'
+        )
     level = slide.get_best_level_for_downsample(wanted * 1.01)
     factor = wanted / slide.level_downsamples[level]
     return level, 1.0 if abs(factor - 1) < 0.01 else factor

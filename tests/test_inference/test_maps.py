@@ -188,6 +188,20 @@ def test_more_bands_than_three(tmp_path: Path) -> None:
         segment_large(inferencer, source, tmp_path / 'x', *WINDOWS)
 
 
+def test_near_infrared_that_is_taken_for_transparency(tmp_path: Path) -> None:
+    """As GDAL does with a fourth band of 8 bits: whoever names it means it."""
+    bands = noise(4)
+    bands[3, :20] = 0
+    source = write_map(tmp_path / 'x.tif', bands)
+    with rasterio.open(source) as file:
+        assert file.colorinterp[3].name == 'alpha'
+    np.testing.assert_array_equal(pixels_of(source, Channels(bands=(4, 3, 2))), np.moveaxis(bands[[1, 2, 3]], 0, -1))
+    with open_rows(source, Reading(Channels(bands=(4, 3, 2)))) as rows:
+        assert rows.mask(0, 20) is None
+    with open_rows(source) as rows:
+        assert not rows.mask(0, 20).any()
+
+
 @pytest.mark.parametrize('ending', ['tif', 'npy'])
 def test_three_of_many_bands_are_red_green_blue(ending: str, tmp_path: Path) -> None:
     bands = noise(6)
@@ -230,6 +244,9 @@ def test_numbers_of_any_kind(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match='pixels of int16'):
         pixels_of(path)
     assert pixels_of(path, Channels(scale=(-500, 500))).max() > 200
+    write_map(path, noise(3, np.complex64, 1.0))
+    with pytest.raises(ValueError, match=r'x\.tif has complex numbers: save their magnitudes'):
+        pixels_of(path, Channels(scale=(0, 1)))
 
 
 def test_nearly_black_is_told(inferencer: BaseInferencer, tmp_path: Path) -> None:

@@ -204,6 +204,7 @@ def complaint(path: Path, **options: object) -> str:
 def test_what_cannot_be(slide: Path, stained: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
     assert 'has no level 2; it has 0: 1100 x 700, 1: 275 x 175' in complaint(slide, level=2)
     assert 'has 0.5 microns per pixel at its finest: take --mpp 0.5 or more' in complaint(slide, mpp=0.2)
+    assert 'is less than one pixel at 1e+06 microns per pixel' in complaint(slide, mpp=1e6)
     silent = write_slide(tmp_path / 'silent.svs', stained[0], mpp=None)
     assert 'does not say how many microns a pixel is: take --level instead' in complaint(silent, mpp=1.0)
     with open_rows(silent, Reading(level=1)) as rows:
