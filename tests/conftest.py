@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 
@@ -50,3 +51,9 @@ def no_traces_of_earlier_runs() -> Generator[None, None, None]:
 
         for manager in (DefaultScope, MessageHub, Visualizer, *Visualizer.__subclasses__()):
             manager._instance_dict.clear()
+
+
+@pytest.fixture
+def own_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For processes that a test spawns, which get its path: not the packages that other tests take from elsewhere."""
+    monkeypatch.setattr(sys, 'path', [place for place in sys.path if Path(place).parts[-4:-3] != ('elsewhere',)])

@@ -122,13 +122,13 @@ except ValueError as error:
 def test_lists_have_a_family_from_outside(tmp_path: Path) -> None:
     code = """
 import toy
-from mmvim.analysis.cost import _colour
+from mmvim.analysis.cost import colour_of
 from mmvim.analysis.models import build, title
 from mmvim.catalogue import OFFICIAL_WEIGHTS
 from mmvim.commands.zoo import main
 from mmvim.zoo.metafile import metafile
 
-print(OFFICIAL_WEIGHTS['toy.pth'], title('toy_tiny'), type(build('toy_large', 64)).__name__, _colour('Toy-T'))
+print(OFFICIAL_WEIGHTS['toy.pth'], title('toy_tiny'), type(build('toy_large', 64)).__name__, colour_of('Toy-T'))
 print(metafile([toy.MODEL], 'toy'))
 main(['list', '--models', 'toy*'])
 """

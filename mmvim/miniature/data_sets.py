@@ -18,6 +18,7 @@ from rich.progress import track
 
 from mmvim.errors import UserFileExistsError, UserValueError
 
+from .above import render_from_above
 from .captions import describe
 from .categories import COCO_CATEGORIES, SCENE_CLASSES
 from .layouts import LAYOUTS
@@ -278,7 +279,8 @@ def _write_label_maps(request: _Request, root: Path, split: str, indices: Iterab
         table[SCENE_CLASSES[name].ade20k] = value
     table[0] = layout.unknown
     for index in indices:
-        scene = layout.render(request.generator(split, index), request.height, request.width)
+        render = render_from_above if layout.from_above else render_scene
+        scene = render(request.generator(split, index), request.height, request.width)
         name = layout.names[which].format(2 * index + 1 + which)  # numbers are never shared between the splits
         image, labels = (
             root / path.format(split=layout.splits[which], name=name) for path in (layout.image, layout.label)

@@ -6,11 +6,8 @@ on (onedl-mmsegmentation 1.4.2). Scenes show no organs and no vessels: there a n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-
-from .above import render_from_above
-from .scenes import Rng, Scene, render_scene
 
 
 @dataclass(frozen=True)
@@ -29,7 +26,7 @@ class Layout:
         rest: The number of all other scene classes.
         unknown: The number of what has no name; left out where the benchmark leaves anything out.
         grey: Whether the pictures have no colour.
-        render: Draws a scene of a height and a width.
+        from_above: Whether the scenes are landscapes as seen from above.
     """
 
     title: str
@@ -43,7 +40,7 @@ class Layout:
     rest: int = 0
     unknown: int = 0
     grey: bool = False
-    render: Callable[[Rng, int, int], Scene] = render_scene
+    from_above: bool = False
 
     def folder(self, path: str) -> str:
         """The folder of training files in ``image`` or ``label``, without those of single cities."""
@@ -101,7 +98,7 @@ LAYOUTS = {
         ('{}', '{}'),
         values={'building': 2, 'road': 3, 'water': 4, 'mountain': 5, 'tree': 6, 'grass': 7},
         rest=1,
-        render=render_from_above,
+        from_above=True,
     ),
     'potsdam': _tiles(
         'Potsdam',
@@ -110,7 +107,7 @@ LAYOUTS = {
         ('2_10_{}_0_512_512', '2_13_{}_0_512_512'),
         values=_ISPRS,
         rest=6,
-        render=render_from_above,
+        from_above=True,
     ),
     'vaihingen': _tiles(
         'Vaihingen',
@@ -119,7 +116,7 @@ LAYOUTS = {
         ('area1_{}_0_512_512', 'area2_{}_0_512_512'),
         values=_ISPRS,
         rest=6,
-        render=render_from_above,
+        from_above=True,
     ),
     'isaid': _tiles(
         'iSAID',
@@ -129,7 +126,7 @@ LAYOUTS = {
         label='ann_dir/{split}/{name}_instance_color_RGB.png',
         values={'boat': 1, 'car': 9, 'airplane': 14},
         unknown=255,
-        render=render_from_above,
+        from_above=True,
     ),
     'drive': _retina('DRIVE', 'DRIVEDataset', 'data/DRIVE', '{:02d}', '_manual1.png'),
     'chase_db1': _retina('CHASE_DB1', 'ChaseDB1Dataset', 'data/CHASE_DB1', 'Image_{:02d}L', '_1stHO.png'),

@@ -17,6 +17,7 @@ from mmvim.errors import UserValueError
 from mmvim.miniature.data_sets import ensure_miniature
 from tools.check_configs import two_iterations
 
+pytestmark = pytest.mark.usefixtures('own_packages')
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / 'configs/demo'
 

@@ -20,6 +20,7 @@ from mmvim.analysis.small_segmentor import Budget, ensure_images
 from mmvim.analysis.study import Study, carry_out, spread
 from mmvim.commands import run_tool
 
+pytestmark = pytest.mark.usefixtures('own_packages')
 TINY = Budget(2, batch=2, crop=32, train=4, val=2, side=32)
 
 

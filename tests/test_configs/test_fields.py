@@ -15,9 +15,11 @@ from rich.console import Console
 from mmvim.catalogue import OFFICIAL_WEIGHTS
 from mmvim.commands import check_data as command
 from mmvim.commands.train import train
+from mmvim.miniature.above import render_from_above
 from mmvim.miniature.categories import SCENE_CLASSES
 from mmvim.miniature.data_sets import ensure_miniature
 from mmvim.miniature.layouts import LAYOUTS
+from mmvim.miniature.scenes import render_scene
 from mmvim.preflight.data.places import inner_datasets
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -153,7 +155,8 @@ def test_labels_are_those_of_the_scenes(place: Path, kind: str) -> None:
         files = [place / layout.root / layout.image.format(split=layout.splits[split], name=name) for name in names]
         for sample in map(dataset.__getitem__, range(len(dataset))):
             index = files.index(Path(sample['img_path']).resolve())
-            scene = layout.render(np.random.default_rng([0, split, index]), 64, 64)
+            render = render_from_above if layout.from_above else render_scene
+            scene = render(np.random.default_rng([0, split, index]), 64, 64)
             expected = np.full_like(scene.labels, layout.unknown)
             for name, ids in SCENE_CLASSES.items():
                 if ids.ade20k:
