@@ -45,6 +45,7 @@ def config(root: Path, path: Path = DEMO) -> Config:
     cfg = Config.fromfile(path)
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         loader.dataset.data_root = str(root)
+    cfg.train_dataloader.batch_size = 4
     cfg.work_dir = str(root.parent / 'run')
     return cfg
 
@@ -143,6 +144,15 @@ def test_a_long_caption_is_said_once(copied: Path, capfd: pytest.CaptureFixture)
     check_at_start(config(copied), 'train')
     said = capfd.readouterr().out.splitlines()
     assert len(said) == 1 and said[0].startswith('data, note: 1 captions of more than 77 tokens (the first: ')
+
+
+def test_fewer_images_than_a_batch(data: Path) -> None:
+    cfg = config(data / 'captions')
+    cfg.train_dataloader.batch_size = 9
+    with pytest.raises(UserValueError, match=r'8 training images are fewer than train_dataloader\.batch_size=9'):
+        check_at_start(cfg, 'train')
+    cfg.train_dataloader.drop_last = False
+    check_at_start(cfg, 'train')
 
 
 def test_a_missing_tokenizer(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

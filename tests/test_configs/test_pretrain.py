@@ -68,6 +68,7 @@ def test_a_damaged_image_among_others_is_named(tmp_path: Path) -> None:
 
 def config(root: Path) -> Config:
     cfg = Config.fromfile(CONFIGS[0])
+    cfg.train_dataloader.batch_size = 2
     cfg.train_dataloader.dataset.data_root = str(root)
     cfg.work_dir = str(root.parent / 'run')
     return cfg

@@ -55,6 +55,19 @@ def check_at_start(cfg: Config, *stages: str, seconds: float = SECONDS) -> None:
         whole.merge(tally)
     if _has_errors(whole):
         raise UserValueError(sentence(whole))
+    if 'train' in stages:
+        _demand_a_batch(cfg.get('train_dataloader') or {}, len(trained))
+
+
+def _demand_a_batch(loader: dict, images: int) -> None:
+    """That an epoch has a batch at all, where an incomplete one is left out. What wraps data sets may repeat them."""
+    size, sampler = loader.get('batch_size'), (loader.get('sampler') or {}).get('type')
+    counts = sampler == 'DefaultSampler' and 'dataset' not in loader['dataset'] and 'datasets' not in loader['dataset']
+    if counts and loader.get('drop_last') and size and 0 < images < size:
+        raise UserValueError(
+            f'{images} training images are fewer than train_dataloader.batch_size={size}, and drop_last=True leaves '
+            f'out what does not fill a batch: set a batch_size of at most {images}'
+        )
 
 
 def _has_errors(tally: Tally) -> bool:
