@@ -1,5 +1,6 @@
 """The model of clip_vmamba_miniature.py as a classifier of single drawn things, without training on their classes.
 
+These pictures have colours, which that model was not trained with: what it reaches says little.
 The data set is drawn by `python tools/make_miniature.py imagenet --out data/imagenet_miniature --size 64x64`.
 """
 
