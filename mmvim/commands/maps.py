@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import math
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
@@ -14,7 +15,7 @@ from mmvim.analysis.maps import activation, grad_cam, scan_map, see
 from mmvim.analysis.maps.draw import draw_map, draw_scan
 from mmvim.analysis.maps.watch import expect_backbone, stage_index
 from mmvim.engine.quiet import quiet
-from mmvim.errors import UserValueError
+from mmvim.errors import UserOSError, UserValueError
 from mmvim.files import replacing
 from mmvim.inference.choose import choose
 from mmvim.inference.classifier import build_classifier
@@ -41,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console(file=sys.stdout, soft_wrap=True, markup=False, highlight=False)
     image = read_image(args.image)
     check_device(args.device)
+    out = _folder(args.out)
     if is_exported(args.model):
         raise UserValueError(f'{args.model} was exported, its stages cannot be seen: name its config and checkpoint')
     with quiet(), redirect_stdout(io.StringIO()), console.status('loading the model'):
@@ -69,21 +71,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         said = f'{names[label] if names else f"class {label}"}, {said}'
         console.print(f'Grad-CAM of {said}')
         figure, arrays = draw_map(view, values, f'{where}: Grad-CAM of\n{said}', place), {'map': values}
-    out = Path(args.out)
-    out.mkdir(parents=True, exist_ok=True)
-    stem = out / f'{Path(args.image).stem}_{args.kind}_{stage}'
-    with replacing(stem.with_suffix('.png')) as draft:
+    name = f'{Path(args.image).stem}_{args.kind}_{stage}'  # may have dots
+    drawn, kept = out / f'{name}.png', out / f'{name}.npz'
+    with replacing(drawn) as draft:
         figure.savefig(draft, dpi=120)
-    with replacing(stem.with_suffix('.npz')) as draft:
+    with replacing(kept) as draft:
         np.savez_compressed(draft, picture=view.picture, **arrays)
-    for suffix in ('.png', '.npz'):
-        console.print(str(stem.with_suffix(suffix)))
+    for path in (drawn, kept):
+        console.print(str(path))
     return 0
+
+
+def _folder(out: str) -> Path:
+    """The folder for the files, made before a model is loaded for nothing."""
+    try:
+        Path(out).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserOSError(f'{out} cannot be made ({error.strerror}): name another folder with --out') from error
+    return Path(out)
 
 
 def _label(asked: str | None, names: Sequence[str]) -> int | None:
     """The number of a class, from it or its name."""
-    if asked is None or asked.isdigit():
+    if asked is None or asked.isdecimal():
         return None if asked is None else int(asked)
     if asked not in names:
         raise UserValueError(f'there is no class {asked!r}{hint(asked, names)}: give its name or its number')
@@ -92,8 +102,10 @@ def _label(asked: str | None, names: Sequence[str]) -> int | None:
 
 def row_and_column(text: str) -> tuple[float, float]:
     """Read ``120,80`` as (120.0, 80.0)."""
-    row, column = text.split(',')
-    return float(row), float(column)
+    row, column = (float(part) for part in text.split(','))
+    if not (math.isfinite(row) and math.isfinite(column)):
+        raise ValueError(text)
+    return row, column
 
 
 def _parser() -> argparse.ArgumentParser:

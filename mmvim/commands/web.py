@@ -8,7 +8,7 @@ from mmvim.engine.cpu import keep_freed_memory
 from mmvim.web.serve import serve
 from mmvim.web.sources import Limits
 
-from .demo import check_device, positive_number
+from .demo import check_device, positive, positive_number
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -36,7 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--work-dirs', default='work_dirs', help='folder of trained models (default: %(default)s)')
     parser.add_argument('--device', help='such as cpu or cuda:1 (default: a GPU if there is one)')
     parser.add_argument(
-        '--memory', type=float, default=2.0, metavar='GB', help='of models that stay loaded (default: %(default)s)'
+        '--memory', type=positive, default=2.0, metavar='GB', help='of models that stay loaded (default: %(default)s)'
     )
     parser.add_argument(
         '--megabytes', type=positive_number, default=100, help='of an uploaded file, at most (default: %(default)s)'

@@ -66,14 +66,18 @@ def publish(source: str | os.PathLike, out: str | os.PathLike, config: str | os.
         there = [path for path in (*files.values(), entry) if path.exists()]
         if there:
             raise UserFileExistsError(f'{there[0]} exists: move it away, or name another folder')
-        text = to_yaml({'Models': [_entry(checkpoint, read(Path(place, 'model.pth')), name, weights.name, cfg)]})
+        text = to_yaml(
+            {'Models': [_entry(checkpoint, read(Path(place, 'model.pth')), name, weights.name, cfg, str(source))]}
+        )
         for draft, path in files.items():
             os.replace(draft, path)
         write_whole(entry, text)
     return [*files.values(), entry]
 
 
-def _entry(checkpoint: Mapping[str, Any], published: Mapping[str, Any], name: str, weights: str, cfg: Any) -> dict:
+def _entry(
+    checkpoint: Mapping[str, Any], published: Mapping[str, Any], name: str, weights: str, cfg: Any, source: str
+) -> dict:
     """An entry of a metafile: what is known, and no results, which the file does not have."""
     family = family_of(state_dict_of(published))
     entry: dict[str, Any] = {'Name': name}
@@ -83,7 +87,7 @@ def _entry(checkpoint: Mapping[str, Any], published: Mapping[str, Any], name: st
     if cfg is not None:
         model = build_untrained(cfg.model, cfg.get('default_scope'))
         try:
-            load_model(model, published, weights)
+            load_model(model, published, source)
         except (RuntimeError, ValueError) as error:
             raise UserValueError(f'the checkpoint does not fit {cfg.filename}: {error}') from error
         path = Path(cfg.filename)

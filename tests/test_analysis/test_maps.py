@@ -306,6 +306,7 @@ def test_sentences(models: Path, tmp_path: Path) -> None:
     for arguments, sentence in {
         (image, config): 'no weights of .*segmentor.py are published: name a checkpoint after it',
         (image, config, file, '--class', 'treee'): "there is no class 'treee'; nearest: tree",
+        (image, config, file, '--class', '²'): "there is no class '²'",
         (image, config, file, '--at', '500,3'): 'row 500, column 3 is outside of what the model sees .* rows 0 to 95',
         (file, config, file): 'cannot be read as an image',
     }.items():
@@ -313,3 +314,22 @@ def test_sentences(models: Path, tmp_path: Path) -> None:
             run_tool(lambda arguments=arguments: main([*arguments, '--out', str(tmp_path)]))
     with pytest.raises(SystemExit):
         main([image, config, file, '--at', 'here'])
+    for place in ('nan,3', '3,inf'):
+        with pytest.raises(SystemExit):
+            main([image, config, file, '--at', place])
+    in_the_way = tmp_path / 'file'
+    in_the_way.touch()
+    with pytest.raises(SystemExit, match='error: .*file cannot be made .*: name another folder with --out'):
+        run_tool(lambda: main([image, config, file, '--out', str(in_the_way)]))
+
+
+def test_names_with_dots_are_kept_apart(models: Path, tmp_path: Path) -> None:
+    image = tmp_path / 'scene.v1.png'
+    image.write_bytes((models / 'scene.png').read_bytes())
+    for stage in '12':
+        main([
+            str(image), str(models / 'segmentor.py'), str(models / 'segmentor.pth'),
+            '--kind', 'activation', '--stage', stage, '--out', str(tmp_path / 'maps'),
+        ])  # fmt: skip
+    names = {f'scene.v1_activation_{stage}{ending}' for stage in '12' for ending in ('.png', '.npz')}
+    assert {path.name for path in (tmp_path / 'maps').iterdir()} == names

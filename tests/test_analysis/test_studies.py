@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -208,3 +209,14 @@ def _head(parts: dict) -> dict:
         'decode_head': {**head, 'in_channels': parts['in_channels']},
         'test_cfg': {'mode': 'whole'},
     }
+
+
+@pytest.mark.parametrize('tool', [tools.analysis.robustness, tools.analysis.resolution])
+def test_one_iteration_is_too_few(
+    tool: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """A learning rate cannot rise and fall in it."""
+    monkeypatch.setattr(sys, 'argv', ['study', '--iterations', '1'])
+    with pytest.raises(SystemExit):
+        tool.main()
+    assert '--iterations 2 or more' in capsys.readouterr().err

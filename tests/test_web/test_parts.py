@@ -257,3 +257,10 @@ def test_numbers_that_are_none(words: str, capsys: pytest.CaptureFixture) -> Non
         main(words.split())
     assert caught.value.code == 2
     assert f'argument {words.split()[0]}: invalid ' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('gigabytes', ['0', '-1', 'nan', 'inf'])
+def test_memory_that_holds_no_model(gigabytes: str, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit):
+        main(['--memory', gigabytes])
+    assert f'--memory: invalid positive value: {gigabytes!r}' in capsys.readouterr().err

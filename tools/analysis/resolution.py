@@ -49,8 +49,8 @@ def main() -> None:
     for name, usual in (QUICK if args.quick else FULL).items():
         if getattr(args, name) is None:
             setattr(args, name, usual)
-    if min(args.seeds, args.iterations, args.workers) < 1 or min(args.sizes) < SMALLEST_SIDE:
-        parser.error(f'--seeds, --iterations and --workers are 1 or more, --sizes {SMALLEST_SIDE} or more')
+    if min(args.seeds, args.workers) < 1 or args.iterations < 2 or min(args.sizes) < SMALLEST_SIDE:
+        parser.error(f'--seeds and --workers are 1 or more, --iterations 2 or more, --sizes {SMALLEST_SIDE} or more')
     require_mmseg()
     budget, sizes = Budget(args.iterations, batch=4, crop=128, val=16), sorted(set(args.sizes))
     runs = plan(args.models, args.seeds)

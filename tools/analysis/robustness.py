@@ -48,8 +48,8 @@ def main() -> None:
     for name, usual in (QUICK if args.quick else FULL).items():
         if getattr(args, name) is None:
             setattr(args, name, usual)
-    if min(args.seeds, args.iterations, args.workers) < 1:
-        parser.error('--seeds, --iterations and --workers are 1 or more')
+    if min(args.seeds, args.workers) < 1 or args.iterations < 2:
+        parser.error('--seeds and --workers are 1 or more, --iterations 2 or more')
     require_mmseg()
     budget, runs = Budget(args.iterations), plan(args.inits, args.activations, args.seeds)
     study = Study(args.out, {**asdict(budget), 'arch': ARCH})
